@@ -1,0 +1,68 @@
+# Words of the project; `make` alone lists them. Everything happens in .venv, which the first word that needs it creates.
+#
+# PIP_FLAGS reaches every installation, for another index or a mirror. On Linux the default torch wheel is the CUDA one;
+# README.md shows the line for the much smaller CPU wheel.
+
+PYTHON    ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do \
+                 $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+PIP_FLAGS ?=
+TORCH     ?= torch==2.13.0
+
+BIN       := .venv/bin
+READY     := .venv/.ready
+
+# Some systems ship Python without ensurepip; then the pip that is there fills the environment.
+MAKE_VENV_WITH_THE_HOSTS_PIP = { $(PYTHON) -m venv --clear --without-pip .venv && \
+    $(PYTHON) -m pip --python $(BIN)/python install --quiet $(PIP_FLAGS) pip; }
+
+export HF_HUB_OFFLINE = 1
+export HF_HUB_DISABLE_TELEMETRY = 1
+
+.PHONY: help setup test lint check fix mutants demo bench wheel-test clean
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "heed needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3.11"; exit 2; }
+	$(PYTHON) -m venv .venv || $(MAKE_VENV_WITH_THE_HOSTS_PIP)
+	$(BIN)/python -m pip install --quiet --upgrade $(PIP_FLAGS) pip
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) $(TORCH)
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
+	@touch $(READY)
+
+setup: $(READY) ## create .venv with everything that is needed
+
+test: $(READY) ## run the fast tests (no network, no accelerator)
+	$(BIN)/python -m pytest -q
+
+lint: $(READY) ## formatting, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+check: lint test ## lint and the fast tests
+
+fix: $(READY) ## format and mend what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+mutants: $(READY) ## break formulas on purpose; every break must be caught by a test
+	$(BIN)/python tests/mutants/run.py
+
+demo: $(READY) ## the whole loop on a generated little world, offline, in minutes
+	$(BIN)/heed demo
+
+bench: $(READY) ## speed and memory beside other libraries (downloads them into an environment of their own)
+	$(BIN)/python benchmarks/run.py
+
+wheel-test: $(READY) ## build the wheel, install it in a fresh environment, start it from an empty directory
+	rm -rf build/wheel && mkdir -p build/wheel/empty
+	$(BIN)/python -m pip wheel --quiet $(PIP_FLAGS) --no-deps --wheel-dir build/wheel .
+	$(PYTHON) -m venv build/wheel/venv
+	build/wheel/venv/bin/python -m pip install --quiet $(PIP_FLAGS) $(TORCH)
+	build/wheel/venv/bin/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt build/wheel/heed-*.whl
+	cd build/wheel/empty && ../venv/bin/heed --help
+
+clean: ## remove what was built, but no run
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

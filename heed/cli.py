@@ -1,0 +1,190 @@
+"""The command line: `heed STAGE [RECIPE.yaml] [--setting value ...]`.
+
+It checks the settings, imports the stage, and steps aside. Nothing here imports torch, so help and mistakes are
+told at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from heed import config
+from heed.errors import ConfigError, HeedError
+
+QUIET = {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DATASETS_VERBOSITY": "error",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""Environment that keeps the libraries from talking over the run; what is set already is left alone."""
+
+HELP = {"--help", "-h", "--help-all"}
+NARROWEST = 100
+
+
+@dataclass(frozen=True)
+class Command:
+    """A stage by name: where its settings and its `run(settings)` live, and one sentence about it."""
+
+    settings: str
+    stage: str
+    sentence: str
+    positional: str = ""
+
+
+COMMANDS = {
+    "pretrain": Command("pretrain:PretrainSettings", "stages.pretrain", "text → a small base model (step 0)"),
+    "sft": Command("sft:SFTSettings", "stages.sft", "demonstrations → a model that answers (step 1)"),
+    "sample": Command("evaluate:SampleSettings", "stages.sample", "prompts → several responses each, to be ranked"),
+    "reward": Command("reward:RewardSettings", "stages.reward", "rankings → a reward model (step 2)"),
+    "ppo": Command("ppo:PPOSettings", "stages.ppo", "prompts and a reward model → a better policy (step 3)"),
+    "evaluate": Command("evaluate:EvaluateSettings", "stages.evaluate", "checkpoints side by side on held-out prompts"),
+    "evaluate-reward": Command(
+        "reward:EvaluateRewardSettings", "stages.evaluate_reward", "a reward model on held-out comparisons"
+    ),
+    "chat": Command("evaluate:ChatSettings", "stages.chat", "talk to a checkpoint, or to two side by side", "models"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code.
+
+    0 done · 1 a bug, with its traceback · 2 something that a person can mend · 130 Ctrl-C · 143 SIGTERM.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(arguments)
+    except HeedError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C: rows written so far are kept, no checkpoint was half-written", file=sys.stderr)
+        return 130
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("--help", "-h", "help"):
+        _print([_overview()])
+        return 0
+    if arguments[0] == "--version":
+        print(importlib.import_module("importlib.metadata").version("heed"))
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        raise ConfigError(name, "is not a command of heed", config.nearest(name, list(COMMANDS), "commands"))
+    command = COMMANDS[name]
+    model = settings_of(command)
+    if HELP & set(rest):
+        _print(_stage_help(name, command, model, whole="--help-all" in rest))
+        return 0
+    settings = config.load(model, rest, name.replace("-", "_"), command.positional)
+    _prepare_process()
+    run: Callable[[Any], object] = importlib.import_module(f"heed.{command.stage}").run
+    run(settings)
+    return 0
+
+
+def settings_of(command: Command) -> type[BaseModel]:
+    """The settings model of a command."""
+    module, _, name = command.settings.partition(":")
+    model: type[BaseModel] = getattr(importlib.import_module(f"heed.settings.{module}"), name)
+    return model
+
+
+def _prepare_process() -> None:
+    """Environment, logging and signals, set before the heavy libraries are imported."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    log = logging.getLogger("heed")
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    log.handlers = [_Plain()]
+    signal.signal(signal.SIGTERM, _stop)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Leave through the context managers, so that a run's files are closed, with the code shells expect."""
+    sys.exit(128 + number)
+
+
+class _Plain(logging.Handler):
+    """Log lines as they are, on whatever standard error is now (a progress bar replaces it while it lives)."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
+def _print(parts: Iterable[Text | Table]) -> None:
+    console = Console(highlight=False)
+    console.width = max(console.width, NARROWEST)
+    for part in parts:
+        console.print(part)
+
+
+def _overview() -> Table:
+    table = Table(
+        title="heed STAGE [RECIPE.yaml] [--setting value ...]", title_justify="left", box=None, show_header=False
+    )
+    for name, command in COMMANDS.items():
+        table.add_row(f"  heed {name}", command.sentence)
+    table.caption = "heed STAGE --help lists a stage's settings. heed collects nothing and sends nothing."
+    table.caption_justify = "left"
+    return table
+
+
+def _stage_help(name: str, command: Command, model: type[BaseModel], whole: bool) -> Iterator[Text | Table]:
+    words = f"[{command.positional.upper()} ...]" if command.positional else "[RECIPE.yaml]"
+    yield Text(f"heed {name} {words} [--setting value ...]     {command.sentence}\n")
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("setting", "default", "meaning"):
+        table.add_column(column)
+    for setting, described in model.model_fields.items():
+        for row in _rows(setting, described, whole):
+            table.add_row(*(Text(cell) for cell in row))
+    yield table
+    if not whole:
+        yield Text(f"\nheed {name} --help-all explains what is inside the groups (.…).")
+
+
+def _rows(setting: str, described: FieldInfo, whole: bool) -> Iterator[tuple[str, str, str]]:
+    """A setting's row; of a group one row that lists its defaults, or in the whole help one for each setting in it."""
+    group = described.annotation
+    if not config.is_group(group):
+        yield f"--{setting}", _shown(described.default), described.description or ""
+        return
+    meaning = described.description or (group.__doc__ or "").partition("\n")[0].partition(". ")[0].rstrip(".")
+    defaults = dict(described.default)
+    inside = ", ".join(f"{name} {_shown(value)}" for name, value in defaults.items())
+    yield f"--{setting}.…", "", meaning if whole else f"{meaning} ({inside})"
+    for name, inner in group.model_fields.items() if whole else ():
+        yield f"  --{setting}.{name}", _shown(defaults[name]), inner.description or ""
+
+
+def _shown(default: object) -> str:
+    if default is PydanticUndefined:
+        return "required"
+    if isinstance(default, tuple):
+        return " ".join(str(item) for item in default) or "none"
+    return {"": "none", "True": "true", "False": "false", "{}": "none"}.get(str(default), str(default))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""Rankings ready to be scored: as tokens, without those that order nothing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from heed.data.encode import EncodedRanking, encode_rankings
+from heed.data.template import Template
+from heed.errors import DataError
+from heed.records import Ranking
+
+log = logging.getLogger("heed")
+
+
+@dataclass(frozen=True)
+class RankingSet:
+    """Rankings as tokens, the source of each, and how many were lost and why."""
+
+    rankings: list[EncodedRanking]
+    sources: list[str]
+    lost: dict[str, int]
+
+    @property
+    def comparisons(self) -> int:
+        """Strictly ordered pairs."""
+        return sum(a < b for ranking in self.rankings for a in ranking.ranks for b in ranking.ranks)
+
+
+def ranking_set(
+    rankings: Sequence[Ranking], template: Template, tokenizer: PreTrainedTokenizerBase, max_tokens: int, name: str
+) -> RankingSet:
+    """Encode rankings; `name` (training, held-out) says in the log and in errors which they are.
+
+    Raises DataError where none is left.
+    """
+    ordered = [ranking for ranking in rankings if len(set(ranking.ranks)) > 1]
+    encoded, told = encode_rankings(ordered, template, tokenizer, max_tokens)
+    kept = [(tokens, ranking.source) for tokens, ranking in zip(encoded, ordered, strict=True) if tokens is not None]
+    lost = {"tied": len(rankings) - len(ordered), **asdict(told)}
+    counts = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in lost.items())
+    if not kept:
+        hint = "raise `max_tokens`, or give rankings with an order"
+        raise DataError(f"{name} rankings", f"none of {len(rankings):,} is left: {counts}", hint)
+    found = RankingSet([tokens for tokens, _ in kept], [source for _, source in kept], lost)
+    log.info("%s: %s rankings, %s comparisons; %s", name, f"{len(kept):,}", f"{found.comparisons:,}", counts)
+    return found

@@ -1,0 +1,207 @@
+"""Public data sets and local files → records. The format is told from the columns of the first row.
+
+What is read, and what is dropped and why, is logged in one line.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from heed.data.files import DOCUMENT_END, read_rows, read_text
+from heed.data.formats import DEMONSTRATIONS, PROMPTS, RANKINGS, Format, detect
+from heed.data.rows import Entry, Row, Unusable
+from heed.errors import DataError
+from heed.records import Demonstration, Prompt, Ranking, group_of
+from heed.settings.common import DataSettings
+
+log = logging.getLogger("heed")
+
+NEEDED = {
+    PROMPTS: "prompts need a column `prompt`, `instruction`, `messages` or `conversations`",
+    DEMONSTRATIONS: "demonstrations need `prompt` and `response`, `instruction` and `output`, or `messages`",
+    RANKINGS: "rankings need `prompt`, `responses` and `ranks`, or `prompt`, `chosen` and `rejected`",
+}
+Record = TypeVar("Record", Demonstration, Prompt, Ranking)
+
+
+def read_demonstrations(settings: DataSettings, seed: int) -> list[Demonstration]:
+    """Prompts with an answer to imitate. From comparisons it is the chosen one, from rankings the best one."""
+    return _read(settings, seed, DEMONSTRATIONS, _demonstration)
+
+
+def read_rankings(settings: DataSettings, seed: int) -> list[Ranking]:
+    """Judged responses; a comparison is a ranking of two."""
+    return _read(settings, seed, RANKINGS, _ranking)
+
+
+def read_prompts(settings: DataSettings, seed: int) -> list[Prompt]:
+    """Prompts alone; `reference` is the answer that `read_demonstrations` would have taken."""
+    return _read(settings, seed, PROMPTS, _prompt)
+
+
+def read_texts(paths: Sequence[str], limit_characters: int = 0) -> list[str]:
+    """Documents of plain text files, parted at `<|endoftext|>`. A file name may hold `*`.
+
+    A limit is shared evenly between the files, the smallest read first, so that no file uses it up. 0 = no limit.
+    """
+    files = [file for path in map(Path, paths) for file in _matching(path)]
+    if not files:
+        raise DataError(", ".join(paths) or "text", "no file has such a name", "name .txt files, plain, .gz or .xz")
+    documents, left = [], limit_characters
+    for position, file in enumerate(sorted(files, key=_size)):
+        text = read_text(file, left // (len(files) - position) if limit_characters else -1)
+        left -= len(text)
+        documents += [document for document in map(str.strip, text.split(DOCUMENT_END)) if document]
+    if not documents:
+        raise DataError(str(files[0]), "holds no text", "name files that hold running text")
+    log.info("read %s documents, %s characters of text", f"{len(documents):,}", f"{sum(map(len, documents)):,}")
+    return documents
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _matching(path: Path) -> list[Path]:
+    return sorted(path.parent.glob(path.name)) if "*" in path.name else [path]
+
+
+# ── rows → records ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class _Tags:
+    """The columns that every record carries along."""
+
+    source: str
+    group: str
+    user: str
+
+
+def _demonstration(entry: Entry, tags: _Tags) -> Demonstration:
+    if entry.best is None:
+        raise Unusable("rows without one best response")
+    if not entry.best.strip():
+        raise Unusable("empty responses")
+    return Demonstration(entry.prompt, entry.best, tags.source, tags.group)
+
+
+def _prompt(entry: Entry, tags: _Tags) -> Prompt:
+    reference = entry.best if entry.best and entry.best.strip() else None
+    return Prompt(entry.prompt, reference, tags.source, tags.group, tags.user)
+
+
+def _ranking(entry: Entry, tags: _Tags) -> Ranking:
+    judged = entry.judged
+    if judged is None:
+        raise Unusable("rows without a judgement")
+    words = [response.strip() for response in judged.responses]
+    if entry.paired and not all(words):
+        raise Unusable("empty responses")
+    if len(set(words)) == 1:
+        raise Unusable("identical pairs")
+    return replace(judged, prompt=entry.prompt, source=tags.source, group=tags.group)
+
+
+def _read(settings: DataSettings, seed: int, wanted: str, record: Callable[[Entry, _Tags], Record]) -> list[Record]:
+    rows = _renamed(read_rows(settings), settings)
+    form = _format(rows[0], wanted, settings.path)
+    rows = _from_sources(rows, settings)
+    records: list[Record] = []
+    dropped: Counter[str] = Counter()
+    first_dropped = ""
+    for row in rows:
+        before = dropped.total()
+        records += _records(row, form, record, dropped)
+        if dropped.total() > before:
+            first_dropped = first_dropped or row.where
+    _refuse_mostly_dropped(records, dropped, first_dropped)
+    kept = _drawn(records, settings.limit, seed)
+    _tell(settings, form, wanted, len(rows), len(records), len(kept), dropped)
+    return kept
+
+
+def _records(
+    row: Row, form: Format, record: Callable[[Entry, _Tags], Record], dropped: Counter[str]
+) -> Iterator[Record]:
+    source, group, user = (_tag(row, name) for name in ("source", "group", "user"))
+    try:
+        for entry in form.entries(row):
+            try:
+                prompt = entry.prompt
+                if not prompt or prompt[-1].role != "user" or not prompt[-1].content.strip():
+                    raise Unusable("prompts that do not end with the user's words")
+                yield record(entry, _Tags(source, group or group_of(prompt), user))
+            except Unusable as reason:
+                dropped[str(reason)] += 1
+    except Unusable as reason:
+        dropped[str(reason)] += 1
+
+
+def _tag(row: Row, name: str) -> str:
+    value = row.columns.get(name)
+    return "" if value is None else str(value)
+
+
+def _format(row: Row, wanted: str, path: str) -> Format:
+    form = detect(row.columns, wanted)
+    seen = ", ".join(row.columns) or "none"
+    if form is None:
+        hint = f"{NEEDED[wanted]}; the setting `columns` renames columns"
+        raise DataError(row.where, f"no known format has these columns: {seen}", hint)
+    if wanted not in form.gives:
+        raise DataError(
+            path, f"the format `{form.name}` (columns: {seen}) holds no {wanted}", form.advice + NEEDED[wanted]
+        )
+    return form
+
+
+def _renamed(rows: list[Row], settings: DataSettings) -> list[Row]:
+    unknown = settings.columns.keys() - rows[0].columns.keys()
+    if unknown:
+        raise rows[0].fail(f"`columns` renames `{min(unknown)}`, which is not there", "name columns that the rows have")
+    if not settings.columns:
+        return rows
+    return [
+        Row({settings.columns.get(name, name): value for name, value in row.columns.items()}, row.where) for row in rows
+    ]
+
+
+def _from_sources(rows: list[Row], settings: DataSettings) -> list[Row]:
+    kept = [row for row in rows if not settings.sources or _tag(row, "source").startswith(settings.sources)]
+    if not kept:
+        seen = ", ".join(sorted({_tag(row, "source") for row in rows})[:8]) or "none"
+        named = " or ".join(settings.sources)
+        raise DataError(settings.path, f"no row's `source` starts with {named}", f"sources there: {seen}")
+    return kept
+
+
+def _refuse_mostly_dropped(records: list[Any], dropped: Counter[str], first: str) -> None:
+    if dropped.total() > len(records):
+        told = f"{dropped.total():,} of {dropped.total() + len(records):,} rows are unusable: {_counts(dropped)}"
+        raise DataError(first, told, "this is the first of them; are the file and its columns the ones you meant?")
+
+
+def _drawn(records: list[Record], limit: int, seed: int) -> list[Record]:
+    if not 0 < limit < len(records):
+        return records
+    return [records[i] for i in sorted(random.Random(seed).sample(range(len(records)), limit))]
+
+
+def _tell(
+    settings: DataSettings, form: Format, wanted: str, rows: int, records: int, kept: int, dropped: Counter[str]
+) -> None:
+    line = f"read {rows:,} rows of {settings.path} as {form.name} → {records:,} {wanted}"
+    line += f"; dropped {_counts(dropped)}" if dropped else ""
+    line += f"; drew {kept:,} of them" if kept < records else ""
+    log.log(logging.WARNING if dropped else logging.INFO, line)
+
+
+def _counts(dropped: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in dropped.most_common())

@@ -1,0 +1,228 @@
+"""The exact text that a model sees for a prompt. One template object serves SFT, reward model, PPO and evaluation.
+
+The text of a whole example is `render(prompt) + response_text(response)`, then the tokenizer's end-of-text token.
+`chat_template` says the same to stock `tokenizer.apply_chat_template`: same text, and the loss mask through
+`return_assistant_tokens_mask=True`. A checkpoint carries both the template's name and its `hash`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from transformers import PreTrainedTokenizerBase
+
+from heed.errors import ConfigError
+from heed.records import Dialogue, Turn
+
+HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
+_MARKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
+
+_ALPACA = (
+    "Below is an instruction that describes a task. "
+    "Write a response that appropriately completes the request."
+)  # fmt: skip
+_ALPACA_WITH_INPUT = (
+    "Below is an instruction that describes a task, paired with an input that provides further context. "
+    "Write a response that appropriately completes the request."
+)
+
+# A dialogue that goes through every branch of every template.
+_EXAMPLE = (Turn("system", "s "), Turn("user", "one\n\ntwo"), Turn("assistant", "three "), Turn("user", "four"))
+
+# Only the last answer is the one to learn, so only it is in the mask and followed by the end-of-text token.
+_ANSWER = (
+    "{%- if loop.last -%}{%- generation -%}{{ answer }}{{ eos_token }}{%- endgeneration -%}"
+    "{%- else -%}{{ answer }}{%- endif -%}"
+)
+_DIALOGUE_JINJA = (
+    "{%- for message in messages -%}"
+    "{%- set content = message['content'] | trim -%}"
+    "{%- if message['role'] == 'system' -%}{{ content }}"
+    "{%- elif message['role'] == 'user' -%}{{ '\\n\\nHuman: ' + content }}"
+    "{%- else -%}{{ '\\n\\nAssistant:' }}{%- set answer = ' ' + content if content else '' -%}"
+    + _ANSWER
+    + "{%- endif -%}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{ '\\n\\nAssistant:' }}{%- endif -%}"
+)
+_ALPACA_JINJA = (
+    "{%- set seen = namespace(user=false) -%}"
+    "{%- for message in messages -%}"
+    "{%- set content = message['content'] | trim -%}"
+    "{%- if message['role'] == 'system' -%}{{ content + '\\n\\n' }}"
+    "{%- elif message['role'] == 'user' -%}"
+    "{%- set parts = content.split('\\n\\n', 1) -%}"
+    "{%- if not seen.user -%}{%- set seen.user = true -%}"
+    "{{ '" + _ALPACA_WITH_INPUT + "' if parts | length > 1 else '" + _ALPACA + "' }}{%- endif -%}"
+    "{{ '\\n\\n### Instruction:\\n' + parts[0] }}"
+    "{%- if parts | length > 1 -%}{{ '\\n\\n### Input:\\n' + parts[1] }}{%- endif -%}"
+    "{%- else -%}{{ '\\n\\n### Response:' }}{%- set answer = ' ' + content if content else '' -%}"
+    + _ANSWER
+    + "{%- endif -%}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{ '\\n\\n### Response:' }}{%- endif -%}"
+)
+
+
+class Template(ABC):
+    """How a prompt and its response become text."""
+
+    name: ClassVar[str]
+    chat_template: str | None = None  # jinja for stock `apply_chat_template`; None where there is no equal one
+    special_tokens: bool = False  # the rendered text spells special tokens, and its own start of text
+
+    @abstractmethod
+    def render(self, dialogue: Dialogue) -> str:
+        """The text that stands before the response."""
+
+    @abstractmethod
+    def response_text(self, response: str) -> str:
+        """The text of the response as it follows `render(prompt)`, without the end-of-text token."""
+
+    @property
+    def content(self) -> str:
+        """What decides the text, as one string; `hash` is taken of it. Here the text itself, of an example."""
+        return self.render(_EXAMPLE) + self.render(_EXAMPLE[-1:]) + self.response_text(" said ")
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits that change when the text of any prompt can change."""
+        return hashlib.sha256(f"{self.name}\n{self.content}".encode()).hexdigest()[:12]
+
+    @staticmethod
+    def named(name: str, tokenizer: PreTrainedTokenizerBase | None = None) -> Template:
+        """The template of a recipe's `template` setting; `chat` is the tokenizer's own."""
+        if name == "chat":
+            return ChatTemplate(tokenizer)
+        kinds: dict[str, type[DialogueTemplate | AlpacaTemplate | PlainTemplate]] = {
+            kind.name: kind for kind in (DialogueTemplate, AlpacaTemplate, PlainTemplate)
+        }
+        return kinds[name]()
+
+
+class DialogueTemplate(Template):
+    r"""`\n\nHuman: …\n\nAssistant:` as in HH and rm-static; a system turn is plain text in front."""
+
+    name = "dialogue"
+    chat_template = _DIALOGUE_JINJA
+
+    def render(self, dialogue: Dialogue) -> str:
+        return "".join(self._turn(turn) for turn in dialogue) + ASSISTANT
+
+    def response_text(self, response: str) -> str:
+        return _after_space(response)
+
+    def parse(self, text: str) -> Dialogue:
+        """The dialogue that renders to `text`, provided that no turn contains a speaker's marker."""
+        return parse_dialogue(text)
+
+    def _turn(self, turn: Turn) -> str:
+        if turn.role == "system":
+            return turn.content.strip()
+        return f"{HUMAN} {turn.content.strip()}" if turn.role == "user" else ASSISTANT + _after_space(turn.content)
+
+
+class AlpacaTemplate(Template):
+    """Stanford Alpaca's two prompts: with `### Input:` where the user's turn has a blank line, without it elsewhere.
+
+    A row's instruction and input are one user turn, `instruction + blank line + input`; the template parts them again
+    at the first blank line. An instruction that has a blank line of its own continues under `### Input:`.
+    """
+
+    name = "alpaca"
+    chat_template = _ALPACA_JINJA
+
+    def render(self, dialogue: Dialogue) -> str:
+        text, first = "", True
+        for turn in dialogue:
+            content = turn.content.strip()
+            if turn.role == "system":
+                text += content + "\n\n"
+            elif turn.role == "assistant":
+                text += "\n\n### Response:" + _after_space(content)
+            else:
+                instruction, blank, given = content.partition("\n\n")
+                text += (_ALPACA_WITH_INPUT if blank else _ALPACA) if first else ""
+                text += f"\n\n### Instruction:\n{instruction}" + (f"\n\n### Input:\n{given}" if blank else "")
+                first = False
+        return text + "\n\n### Response:"
+
+    def response_text(self, response: str) -> str:
+        return _after_space(response)
+
+
+class PlainTemplate(Template):
+    """The words as they are: turns joined by a blank line, the response glued on. For completion and closed worlds."""
+
+    name = "plain"
+
+    def render(self, dialogue: Dialogue) -> str:
+        return "\n\n".join(turn.content for turn in dialogue)
+
+    def response_text(self, response: str) -> str:
+        return response
+
+
+class ChatTemplate(Template):
+    """The chat template that the model's tokenizer brings along.
+
+    Its text spells special tokens, so those that a user wrote are broken up by a space first: `<|im_end|>` in a prompt
+    must not end the turn.
+    """
+
+    name = "chat"
+    special_tokens = True
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase | None) -> None:
+        if tokenizer is None or not tokenizer.chat_template:
+            raise ConfigError("template: chat", "the model's tokenizer has no chat template", "use dialogue or alpaca")
+        self._tokenizer = tokenizer
+        self.chat_template = tokenizer.get_chat_template()
+        named = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+        self._special = re.compile("|".join(re.escape(t) for t in sorted(named, key=len, reverse=True)) or r"(?!)")
+
+    @property
+    def content(self) -> str:
+        return self.chat_template or ""
+
+    def render(self, dialogue: Dialogue) -> str:
+        messages = [{"role": turn.role, "content": self._defused(turn.content)} for turn in dialogue]
+        text = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        assert isinstance(text, str)
+        return text
+
+    def response_text(self, response: str) -> str:
+        return self._defused(response.strip())
+
+    def _defused(self, text: str) -> str:
+        return self._special.sub(lambda match: match[0][0] + " " + match[0][1:], text)
+
+
+def parse_dialogue(text: str) -> Dialogue:
+    r"""Turns of a transcript with `\n\nHuman:` and `\n\nAssistant:`; what stands before the first is a system turn.
+
+    An empty last assistant turn is where the response goes, and is left out. Each turn is stripped.
+    """
+    marks = list(_MARKER.finditer(text))
+    ends = [*(mark.start() for mark in marks), len(text)][1:]
+    turns = [
+        Turn("user" if mark[1] == "Human" else "assistant", text[mark.end() : end].strip())
+        for mark, end in zip(marks, ends, strict=True)
+    ]
+    if turns and turns[-1] == Turn("assistant", ""):
+        turns.pop()
+    front = text[: marks[0].start()].strip() if marks else text.strip()
+    return (Turn("system", front), *turns) if front else tuple(turns)
+
+
+def is_transcript(text: str) -> bool:
+    """Does `text` read as a whole dialogue that waits for the assistant's answer?"""
+    return text.rstrip().endswith(ASSISTANT) and (HUMAN in text or text.lstrip().startswith("Human:"))
+
+
+def _after_space(text: str) -> str:
+    stripped = text.strip()
+    return f" {stripped}" if stripped else ""

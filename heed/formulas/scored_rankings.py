@@ -1,0 +1,180 @@
+"""How well a reward model's scores agree with people's rankings, and what else the scores follow.
+
+Every figure comes with its 95 % interval and n. Prompts are the independent things: a prompt weighs the same whatever
+its K, as in the loss, and intervals run over prompts. Probabilities come from raw scores, the unit of the loss.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from heed.formulas.preference import best_temperature, expected_calibration_error, mean_per_prompt, ranking_accuracy
+from heed.formulas.statistics import Estimate, bootstrap_mean, bootstrap_statistic, spearman, wilson
+
+RESAMPLES = 300  # of the figures that are costly to compute; the others have 2000
+MATCHED = 0.1  # two responses are of matched length when they differ by at most this share of the longer
+BINS = 10
+
+
+@dataclass(frozen=True)
+class ScoredRankings:
+    """The responses of many rankings in one line, with raw scores. `segments[i]` numbers the ranking, from 0."""
+
+    scores: Float[Tensor, " responses"]
+    ranks: Int[Tensor, " responses"]
+    segments: Int[Tensor, " responses"]
+    lengths: Int[Tensor, " responses"]  # tokens of the response
+    sources: Sequence[str]  # of each ranking
+
+    def of_source(self, source: str) -> ScoredRankings:
+        """The rankings of one source."""
+        kept = [i for i, name in enumerate(self.sources) if name == source]
+        number = torch.full((len(self.sources),), -1)
+        number[kept] = torch.arange(len(kept))
+        segments = number[self.segments]
+        rows = segments >= 0
+        return ScoredRankings(
+            self.scores[rows], self.ranks[rows], segments[rows], self.lengths[rows], [source] * len(kept)
+        )
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Every strictly ordered pair of responses to one prompt."""
+
+    correct: Float[Tensor, " pairs"]  # 1, or ½ for equal scores, or 0
+    margins: Float[Tensor, " pairs"]  # score of the better less score of the worse
+    longer: Float[Tensor, " pairs"]  # 1 where the better response is the longer, ½ for equal lengths
+    matched: Bool[Tensor, " pairs"]  # the two are about equally long
+    segments: Int[Tensor, " pairs"]
+
+
+def pairs_of(rankings: ScoredRankings) -> Pairs:
+    """The comparisons that rankings hold; ties are dropped."""
+    correct, better, worse = ranking_accuracy(rankings.scores, rankings.ranks, rankings.segments)
+    longer, _, _ = ranking_accuracy(rankings.lengths.float(), rankings.ranks, rankings.segments)
+    a, b = rankings.lengths[better], rankings.lengths[worse]
+    matched = (a - b).abs() <= MATCHED * torch.maximum(a, b)
+    return Pairs(correct, rankings.scores[better] - rankings.scores[worse], longer, matched, rankings.segments[better])
+
+
+def accuracy_and_nll(pairs: Pairs, seed: int) -> dict[str, dict[str, Any]]:
+    """`accuracy` (Wilson) and `nll` in nats a comparison (bootstrap); a scorer that knows nothing has ½ and ln 2."""
+    nll = mean_per_prompt(-logsigmoid(pairs.margins.double()), pairs.segments)
+    return {
+        "accuracy": share(pairs.correct, pairs.segments).as_dict(),
+        "nll": bootstrap_mean(nll.numpy(), seed).as_dict() if len(nll) else wilson(0, 0).as_dict(),
+    }
+
+
+def share(outcomes: Float[Tensor, " pairs"], segments: Int[Tensor, " pairs"]) -> Estimate:
+    """Mean over prompts of the mean outcome of a prompt's pairs, with Wilson's interval for as many prompts."""
+    per_prompt = mean_per_prompt(outcomes.double(), segments)
+    return wilson(float(per_prompt.sum()), len(per_prompt))
+
+
+def reward_report(rankings: ScoredRankings, seed: int) -> dict[str, Any]:
+    """What `report.json` of a reward model says: agreement overall and by source, calibration, biases, spread."""
+    pairs = pairs_of(rankings)
+    by_source = {}
+    for source in sorted(set(rankings.sources)):
+        of_source = pairs_of(rankings.of_source(source))
+        if len(of_source.correct):
+            by_source[source or "unnamed"] = accuracy_and_nll(of_source, seed)
+    accuracies = [figures["accuracy"]["estimate"] for figures in by_source.values()]
+    return {
+        **accuracy_and_nll(pairs, seed),
+        "by_source": by_source,
+        "macro_accuracy": sum(accuracies) / len(accuracies) if accuracies else None,
+        "calibration": calibration(pairs, seed),
+        "length_bias": length_bias(rankings, pairs, seed),
+        "scores": {"mean": float(rankings.scores.mean()), "sd": float(rankings.scores.std(correction=0))},
+        "counts": {
+            "rankings": len(rankings.sources),
+            "comparisons": len(pairs.correct),
+            "tied_scores": int((pairs.margins == 0).sum()),
+        },
+    }
+
+
+def calibration(pairs: Pairs, seed: int) -> dict[str, Any]:
+    """Is σ(margin) the share of people who agree? ECE of the preferred response's probability, the temperature that
+    would minimise the loss (above 1: too sure), and the table behind them."""
+    outcomes = pairs.correct.double()
+    probabilities = torch.sigmoid(pairs.margins.double().abs())
+    margins = pairs.margins.double()
+
+    def calibration_error(rows: Tensor) -> float:
+        return float(expected_calibration_error(probabilities[rows], outcomes[rows], BINS))
+
+    return {
+        "ece": over_prompts(calibration_error, pairs.segments, seed).as_dict(),
+        "temperature": over_prompts(lambda rows: best_temperature(margins[rows]), pairs.segments, seed).as_dict(),
+        "reliability": reliability(probabilities, outcomes),
+    }
+
+
+def reliability(
+    probabilities: Float[Tensor, " pairs"], outcomes: Float[Tensor, " pairs"]
+) -> list[dict[str, float | int]]:
+    """A row for each bin of predicted probability that is not empty: its mean, the share that came true, n."""
+    index = (probabilities * BINS).long().clamp(max=BINS - 1)
+    return [
+        {
+            "predicted": float(probabilities[index == bin].mean()),
+            "observed": float(outcomes[index == bin].mean()),
+            "n": int((index == bin).sum()),
+        }
+        for bin in range(BINS)
+        if (index == bin).any()
+    ]
+
+
+def length_bias(rankings: ScoredRankings, pairs: Pairs, seed: int) -> dict[str, Any]:
+    """Does the score follow length? `longer_wins` is the accuracy of always preferring the longer response."""
+    scores, lengths = rankings.scores.numpy(), rankings.lengths.numpy()
+
+    def correlation(rows: Tensor) -> float:
+        return spearman(scores[rows.numpy()], lengths[rows.numpy()])
+
+    return {
+        "spearman": over_prompts(correlation, rankings.segments, seed).as_dict(),
+        "longer_wins": share(pairs.longer, pairs.segments).as_dict(),
+        "accuracy_at_matched_length": share(pairs.correct[pairs.matched], pairs.segments[pairs.matched]).as_dict(),
+    }
+
+
+def over_prompts(statistic: Callable[[Tensor], float], segments: Int[Tensor, " rows"], seed: int) -> Estimate:
+    """A statistic of rows (pairs or responses), bootstrapped over the prompts that the rows belong to."""
+    prompts = [rows for rows in segments.argsort(stable=True).split(segments.bincount().tolist()) if len(rows)]
+    if not prompts:
+        return Estimate(math.nan, math.nan, math.nan, 0)
+
+    def of_prompts(indices: NDArray[np.int64]) -> float:
+        return statistic(torch.cat([prompts[i] for i in indices]))
+
+    return bootstrap_statistic(of_prompts, len(prompts), seed, RESAMPLES)
+
+
+def headline(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The figures of a `reward_report` that are worth a table, beside what a coin and the longer answer would get."""
+    by_source = report["by_source"] if len(report["by_source"]) > 1 else {}
+    return {
+        "accuracy": report["accuracy"],
+        "nll (a coin: 0.6931)": report["nll"],
+        "accuracy of the longer answer": report["length_bias"]["longer_wins"],
+        "accuracy at matched length": report["length_bias"]["accuracy_at_matched_length"],
+        "rank correlation of score and length": report["length_bias"]["spearman"],
+        "calibration error": report["calibration"]["ece"],
+        **{f"accuracy: {source}": found["accuracy"] for source, found in by_source.items()},
+    }

@@ -1,0 +1,131 @@
+"""Estimates with intervals, and agreement between labelers. Standard library and numpy only: the labeling page uses it.
+
+Intervals are 95 %. Nothing is reported without its interval and the number it comes from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Z95 = 1.959963984540054  # Φ(Z95) = 0.975
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure, its 95 % interval, and the number of independent things (prompts, trials) that it comes from."""
+
+    estimate: float
+    low: float
+    high: float
+    n: int
+
+    def as_dict(self) -> dict[str, float | int | None]:
+        """For JSON, which has no NaN: what is not finite becomes None."""
+        figures = {"estimate": self.estimate, "low": self.low, "high": self.high}
+        return {**{k: v if math.isfinite(v) else None for k, v in figures.items()}, "n": self.n}
+
+
+def wilson(successes: int | float, n: int) -> Estimate:
+    """A share and its Wilson score interval; right near 0 and 1 and for small n. Half successes (ties) are welcome.
+
+        (p + z²/2n ± z √(p(1−p)/n + z²/4n²)) / (1 + z²/n)        p = successes / n
+
+    With n = 0 nothing is known: NaN in [0, 1].
+    """
+    if n == 0:
+        return Estimate(math.nan, 0.0, 1.0, 0)
+    share, spread = successes / n, Z95**2 / n
+    centre = (share + spread / 2) / (1 + spread)
+    half = Z95 * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
+    return Estimate(share, max(0.0, centre - half), min(1.0, centre + half), n)
+
+
+def resampled_indices(n: int, seed: int, resamples: int) -> Iterator[NDArray[np.int64]]:
+    """`resamples` draws of n indices out of n, with replacement."""
+    generator = np.random.default_rng(seed)
+    return (generator.integers(n, size=n) for _ in range(resamples))
+
+
+def bootstrap_statistic(
+    statistic: Callable[[NDArray[np.int64]], float], n: int, seed: int, resamples: int = 2000
+) -> Estimate:
+    """`statistic` of indices 0 … n−1 and its percentile bootstrap interval.
+
+    The index must run over independent things: over prompts, not over the pairs or tokens of a prompt. Resamples on
+    which the statistic is undefined (NaN) are left out.
+    """
+    draws = np.array([statistic(indices) for indices in resampled_indices(n, seed, resamples)])
+    defined = draws[~np.isnan(draws)]
+    low, high = np.quantile(defined, [0.025, 0.975]) if len(defined) else (math.nan, math.nan)
+    return Estimate(float(statistic(np.arange(n))), float(low), float(high), n)
+
+
+def bootstrap_mean(values: ArrayLike, seed: int, resamples: int = 2000) -> Estimate:
+    """The mean of independent values, with a bootstrap interval."""
+    array = np.asarray(values, dtype=np.float64)
+    return bootstrap_statistic(lambda indices: float(array[indices].mean()), len(array), seed, resamples)
+
+
+def bootstrap_difference(a: ArrayLike, b: ArrayLike, seed: int, resamples: int = 2000) -> Estimate:
+    """mean(a) − mean(b) for *paired* values (the same prompts in the same order), with a bootstrap interval.
+
+    Much narrower than the difference of two separate intervals when prompts differ more than models do.
+    """
+    differences = np.subtract(np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64))
+    return bootstrap_mean(differences, seed, resamples)
+
+
+def win_rate(scores_a: ArrayLike, scores_b: ArrayLike, seed: int = 0, resamples: int = 2000) -> Estimate:
+    """How often a is preferred to b, prompt by prompt: mean of 1[a > b] + ½·1[a = b], bootstrapped over prompts."""
+    differences = np.subtract(np.asarray(scores_a, dtype=np.float64), np.asarray(scores_b, dtype=np.float64))
+    return bootstrap_mean(0.5 * (1 + np.sign(differences)), seed, resamples)
+
+
+def average_ranks(values: ArrayLike) -> NDArray[np.float64]:
+    """Ranks from 1, smallest first; equal values share the mean of their ranks."""
+    _, inverse, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (last - (counts - 1) / 2)[inverse]
+
+
+def spearman(a: ArrayLike, b: ArrayLike) -> float:
+    """Rank correlation ρ: Pearson's correlation of the average ranks. NaN when one side is constant."""
+    ranks_a, ranks_b = (ranks - ranks.mean() for ranks in (average_ranks(a), average_ranks(b)))
+    scale = math.sqrt(float((ranks_a**2).sum() * (ranks_b**2).sum()))
+    return float((ranks_a * ranks_b).sum()) / scale if scale else math.nan
+
+
+def agreeing_pairs(ranks_a: Sequence[int], ranks_b: Sequence[int]) -> tuple[int, int]:
+    """(pairs that two labelers order alike, pairs that both order strictly) among one prompt's responses."""
+    signs_a, signs_b = (np.sign(np.subtract.outer(ranks, ranks)) for ranks in (ranks_a, ranks_b))
+    products = (signs_a * signs_b)[np.triu_indices(len(ranks_a), k=1)]
+    return int((products > 0).sum()), int((products != 0).sum())
+
+
+def pair_agreement(
+    rankings_a: Sequence[Sequence[int]], rankings_b: Sequence[Sequence[int]], seed: int = 0, resamples: int = 2000
+) -> Estimate:
+    """Share of strictly ordered pairs on which two labelers agree, the paper's statistic (InstructGPT 3.4: 73 %).
+
+    Entry i of both sides ranks the same responses to the same prompt; the bootstrap is over prompts.
+    """
+    counts = np.array([agreeing_pairs(a, b) for a, b in zip(rankings_a, rankings_b, strict=True)], dtype=np.float64)
+
+    def share(indices: NDArray[np.int64]) -> float:
+        agreeing, strict = counts[indices].sum(axis=0)
+        return float(agreeing / strict) if strict else math.nan
+
+    return bootstrap_statistic(share, len(counts), seed, resamples)
+
+
+def cohen_kappa(labels_a: Sequence[Hashable], labels_b: Sequence[Hashable]) -> float:
+    """κ = (observed − chance) / (1 − chance) agreement of two labelers on the same items; NaN when chance is 1."""
+    n, labels = len(labels_a), set(labels_a) | set(labels_b)
+    observed = sum(a == b for a, b in zip(labels_a, labels_b, strict=True)) / n
+    chance = sum(labels_a.count(label) * labels_b.count(label) for label in labels) / n**2
+    return (observed - chance) / (1 - chance) if chance < 1 else math.nan

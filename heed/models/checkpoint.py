@@ -1,0 +1,111 @@
+"""The checkpoint directory: a stock transformers or peft directory, plus `heed.json` with what those do not record.
+
+A setting that names a model accepts a run directory (`runs/sft`), a checkpoint directory, any directory that
+transformers opens, or a hub name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from heed.errors import CheckpointError
+
+METADATA = "heed.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a model's files are, and what heed knows about them.
+
+    `base` is None for a full model; for an adapter it is the name or directory of the model that it changes.
+    """
+
+    name: str
+    path: str
+    base: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_adapter(self) -> bool:
+        return self.base is not None
+
+    @property
+    def kind(self) -> str:
+        """policy, reward or value; a model from elsewhere is a policy."""
+        return str(self.metadata.get("kind", "policy"))
+
+    @property
+    def template(self) -> str | None:
+        """Name of the template that the model was trained with; None for a model from elsewhere."""
+        return self.metadata.get("template", {}).get("name")
+
+
+def open_checkpoint(name: str, kind: str | None = None) -> Checkpoint:
+    """Find a model by run directory, directory or hub name; reads JSON only, no weights.
+
+    Raises `CheckpointError` where the directory lacks its files, or `kind` (policy, reward) is not what was found.
+    """
+    directory = Path(name).expanduser()
+    if (directory / "checkpoint").is_dir():
+        directory = directory / "checkpoint"
+    if not directory.is_dir():
+        if _is_path(name):
+            raise CheckpointError(name, "no such directory", "give a run directory, a model directory or a hub name")
+        return Checkpoint(name, name)
+    metadata = _read_json(directory / METADATA) if (directory / METADATA).is_file() else {}
+    if (directory / "adapter_config.json").is_file():
+        base = _read_json(directory / "adapter_config.json").get("base_model_name_or_path")
+        if not base:
+            raise CheckpointError(name, "adapter_config.json names no base model", "train the adapter again")
+        checkpoint = Checkpoint(name, str(directory), base, metadata)
+    elif (directory / "config.json").is_file():
+        checkpoint = Checkpoint(name, str(directory), None, metadata)
+    else:
+        raise CheckpointError(
+            name, "holds neither config.json nor adapter_config.json", "the run may not have finished; train it again"
+        )
+    if kind is not None and metadata and checkpoint.kind != kind:
+        raise CheckpointError(name, f"is a {checkpoint.kind} model, not a {kind} model", f"give a {kind} checkpoint")
+    return checkpoint
+
+
+def write_metadata(path: Path, metadata: dict[str, Any]) -> None:
+    """Write `heed.json` into a checkpoint directory that is being saved."""
+    metadata = {**metadata, "heed": importlib.metadata.version("heed")}
+    (path / METADATA).write_text(json.dumps(metadata, indent=2, sort_keys=True) + "\n")
+
+
+def weights_hash(model: PreTrainedModel) -> str:
+    """A hash of the frozen weights, the same whether they are held in float32 or bfloat16; adapters do not count."""
+    digest = hashlib.sha256()
+    seen: set[int] = set()
+    for name, parameter in sorted(model.named_parameters(), key=lambda item: item[0].replace(".base_layer", "")):
+        if ".lora_" in name or parameter.data_ptr() in seen:
+            continue
+        seen.add(parameter.data_ptr())
+        digest.update(name.replace(".base_layer", "").encode())
+        rounded = parameter.detach().to("cpu", torch.bfloat16).contiguous()
+        digest.update(rounded.view(torch.int16).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _is_path(name: str) -> bool:
+    return name.startswith((".", "/", "~")) or name.count("/") > 1 or (Path(name).parent.is_dir() and "/" in name)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise CheckpointError(
+            f"{path}:{error.lineno}", f"not valid JSON: {error.msg}", "train the model again"
+        ) from None
+    return content

@@ -1,0 +1,101 @@
+"""Who is who: models by role, on as few trunks as their checkpoints allow.
+
+Checkpoints that are adapters of one base share one frozen trunk in memory, each under a name of its own. Stages see
+policies and reward models and cannot tell whether weights are shared.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from heed.models.checkpoint import Checkpoint, open_checkpoint
+from heed.models.external_reward import ExternalReward
+from heed.models.load import parameter_count
+from heed.models.policy import Policy
+from heed.models.scalar_head import RewardModel, ScalarModel, ValueModel, load_head
+from heed.models.trunk import Trunk
+from heed.settings.common import LoraSettings
+
+
+class Shelf:
+    """Loads checkpoints, each base only once. `pick` gives the dtype of frozen weights for so many parameters."""
+
+    def __init__(self, pick: Callable[[int], torch.dtype], device: torch.device) -> None:
+        self.pick, self.device = pick, device
+        self.trunks: dict[str, Trunk] = {}
+
+    def trunk(self, checkpoint: Checkpoint) -> Trunk:
+        """The frozen weights under a checkpoint."""
+        name = checkpoint.base or checkpoint.path
+        if name not in self.trunks:
+            self.trunks[name] = Trunk.load(checkpoint, self.pick(parameter_count(name)), self.device)
+        return self.trunks[name]
+
+    def policy(self, name: str, role: str) -> Policy:
+        """A language model by checkpoint name; `role` names its adapter in the trunk."""
+        checkpoint = open_checkpoint(name, "policy")
+        return Policy(self.trunk(checkpoint), self._adapter(checkpoint, role))
+
+    def reward_model(self, name: str, role: str) -> RewardModel:
+        """A reward model by checkpoint name, with the normalisation that its training measured."""
+        checkpoint = open_checkpoint(name, "reward")
+        trunk, adapter = self.trunk(checkpoint), self._adapter(checkpoint, role)
+        measured = checkpoint.metadata.get("reward", {})
+        head = load_head(checkpoint).to(self.device)
+        return RewardModel(trunk, adapter, head, measured.get("gain", 1.0), measured.get("bias", 0.0))
+
+    def _adapter(self, checkpoint: Checkpoint, role: str) -> str | None:
+        if not checkpoint.is_adapter:
+            return None
+        self.trunk(checkpoint).attach(role, checkpoint)
+        return role
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The four models of PPO. `reference` and `reward` never change."""
+
+    policy: Policy
+    reference: Policy
+    reward: RewardModel | ExternalReward
+    value: ValueModel
+
+
+def trained_copy(policy: Policy, role: str, lora: LoraSettings) -> Policy:
+    """A policy that starts equal to `policy` and may be trained: a copy of its adapter, a fresh adapter (rank > 0),
+    or a float32 model of its own (rank 0)."""
+    if lora.rank == 0:
+        return Policy(policy.trunk.merged_copy(policy.adapter), None)
+    if policy.adapter is not None:
+        policy.trunk.copy_adapter(policy.adapter, role)
+    else:
+        policy.trunk.add_adapter(role, lora)
+    return Policy(policy.trunk, role)
+
+
+def load_roles(shelf: Shelf, model: str, reward: RewardModel | ExternalReward, lora: LoraSettings) -> Roles:
+    """The roles as PPO begins: policy = reference = SFT model, value model = reward model.
+
+    With an external reward model the value model starts from the SFT model with a head of zeros.
+    """
+    reference = shelf.policy(model, "reference")
+    policy = trained_copy(reference, "policy", lora)
+    if isinstance(reward, ExternalReward):
+        body = trained_copy(reference, "value", lora)
+        head = nn.Linear(body.trunk.width, 1, bias=False).to(shelf.device).requires_grad_(False)
+        nn.init.zeros_(head.weight)
+        return Roles(policy, reference, reward, ValueModel(body.trunk, body.adapter, head))
+    body = trained_copy(Policy(reward.trunk, reward.adapter), "value", lora)
+    return Roles(policy, reference, reward, value_model_from(reward, body))
+
+
+def value_model_from(reward: ScalarModel, body: Policy) -> ValueModel:
+    """A value model with the reward model's head and normalisation: before training its value at the end-of-text
+    token is the reward model's score, to the bit."""
+    head = copy.deepcopy(reward.head).requires_grad_(False)
+    return ValueModel(body.trunk, body.adapter, head, reward.gain, reward.bias)

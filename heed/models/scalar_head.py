@@ -1,0 +1,145 @@
+"""One number from a transformer: a score per response (reward model) or a value per token (value model)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float, Int
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, PreTrainedModel
+
+from heed.batches import PromptBatch
+from heed.errors import CheckpointError
+from heed.models.checkpoint import Checkpoint
+from heed.models.policy import scatter, whole
+from heed.models.sampler import Responses
+from heed.models.trunk import PREFIX, Trunk
+
+
+def new_head(width: int, generator: torch.Generator) -> nn.Linear:
+    """A scalar head with weights from N(0, 1/(width + 1)), as in OpenAI's code: scores start with unit variance."""
+    head = nn.Linear(width, 1, bias=False)
+    with torch.no_grad():
+        head.weight.copy_(torch.randn(1, width, generator=generator) / (width + 1) ** 0.5)
+    return head
+
+
+@dataclass(frozen=True)
+class ScalarModel:
+    """A trunk, one of its adapters, a float32 head, and the normalisation `gain · raw + bias`."""
+
+    trunk: Trunk
+    adapter: str | None
+    head: nn.Linear
+    gain: float = 1.0
+    bias: float = 0.0
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """What training changes: the adapter (or the transformer's body) and the head, which is called `score`."""
+        if self.adapter is not None:
+            body = self.trunk.adapter_parameters(self.adapter)
+        else:
+            body = dict(self.trunk.body.named_parameters())
+        return {**body, "score.weight": self.head.weight}
+
+    @contextmanager
+    def trainable(self) -> Iterator[dict[str, nn.Parameter]]:
+        """The parameters, requiring gradients inside the block only."""
+        parameters = self.parameters()
+        for parameter in parameters.values():
+            parameter.requires_grad_(True)
+        try:
+            yield parameters
+        finally:
+            for parameter in parameters.values():
+                parameter.requires_grad_(False)
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Every forward AND backward pass of this model happens inside this block."""
+        with self.trunk.active(self.adapter):
+            yield
+
+    def read(self, hidden: Float[Tensor, "... width"]) -> Float[Tensor, "..."]:
+        """The normalised number that the head reads from hidden states, in float32."""
+        return self.gain * self.head(hidden.float())[..., 0] + self.bias
+
+    def normalised(self, gain: float, bias: float) -> ScalarModel:
+        """The same model with another normalisation."""
+        return replace(self, gain=gain, bias=bias)
+
+
+class RewardModel(ScalarModel):
+    """A score per response, read at the last real token: its end-of-text token where the response finished."""
+
+    def scores(self, tokens: Int[Tensor, "batch time"], mask: Bool[Tensor, "batch time"]) -> Float[Tensor, " batch"]:
+        """Normalised scores of whole texts, padded on either side. Call inside `active()`."""
+        index = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
+        last = index.masked_fill(~mask, -1).argmax(dim=1)
+        hidden = self.trunk.hidden(tokens, mask)
+        return self.read(hidden[torch.arange(len(last), device=mask.device), last])
+
+    @torch.no_grad()
+    def score_responses(self, prompts: PromptBatch, responses: Responses) -> Float[Tensor, " batch"]:
+        """Normalised scores of sampled responses, from the very tokens that were sampled."""
+        tokens, mask, _ = whole(prompts, responses)
+        with self.active():
+            return self.scores(tokens, mask)
+
+
+class ValueModel(ScalarModel):
+    """The expected score of a response that is not yet finished, before each of its tokens is written."""
+
+    def values(self, prompts: PromptBatch, responses: Responses) -> Float[Tensor, "batch response"]:
+        """`values[:, t]` is read before response token t; 0 where the mask is False. Call inside `active()`."""
+        tokens, mask, counted = whole(prompts, responses)
+        hidden = self.trunk.hidden(tokens, mask)[:, :-1]
+        return scatter(self.read(hidden)[counted[:, 1:]], responses.mask)
+
+
+def load_head(checkpoint: Checkpoint) -> nn.Linear:
+    """The scalar head of a reward or value checkpoint."""
+    file = Path(checkpoint.path) / ("adapter_model.safetensors" if checkpoint.is_adapter else "model.safetensors")
+    weights = load_file(file) if file.is_file() else {}
+    found = [name for name in weights if name.removeprefix(PREFIX) in ("score.weight", "classifier.weight")]
+    if not found:
+        raise CheckpointError(checkpoint.name, "has no scalar head", "give a run of `heed reward`")
+    weight = weights[found[0]].float()
+    head = nn.Linear(weight.shape[1], 1, bias=False).requires_grad_(False)
+    head.weight.data.copy_(weight)
+    return head
+
+
+def save_scalar(model: ScalarModel, path: Path) -> None:
+    """Write a reward model (`…ForSequenceClassification`) or value model (`…ForTokenClassification`) that stock
+    transformers and peft open. They give the raw number; `heed.json` and `config.json` hold gain and bias."""
+    path.mkdir(parents=True, exist_ok=True)
+    stock = _stock_model(model)
+    module = "classifier" if hasattr(stock, "classifier") else "score"
+    head = {f"{module}.weight": model.head.weight.detach().cpu().clone()}
+    if getattr(stock, module).bias is not None:
+        head[f"{module}.bias"] = torch.zeros(1)
+    if model.adapter is not None:
+        task = "SEQ_CLS" if isinstance(model, RewardModel) else "TOKEN_CLS"
+        model.trunk.save_adapter(model.adapter, path, task, module, head)
+    else:
+        stock.to_empty(device="cpu").float()
+        stock.base_model.load_state_dict(model.trunk.body.state_dict())
+        stock.load_state_dict(head, strict=False)
+        stock.save_pretrained(path)
+    model.trunk.tokenizer.save_pretrained(path)
+
+
+def _stock_model(model: ScalarModel) -> PreTrainedModel:
+    """The stock class of the same architecture, without memory for its weights yet."""
+    config = type(model.trunk.model.config).from_dict({**model.trunk.model.config.to_dict(), "num_labels": 1})
+    config.reward_gain, config.reward_bias = model.gain, model.bias
+    auto = AutoModelForSequenceClassification if isinstance(model, RewardModel) else AutoModelForTokenClassification
+    with torch.device("meta"):
+        stock: PreTrainedModel = auto.from_config(config)
+    return stock

@@ -1,0 +1,75 @@
+"""Whole texts scored by a reward model, in batches of like length: what a text scores does not depend on its batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from heed.formulas.scored_rankings import ScoredRankings
+from heed.models.scalar_head import RewardModel
+
+
+class RankedTexts(Protocol):
+    """A ranking as tokens: whole texts, of which the first `response_start` tokens are the prompt."""
+
+    @property
+    def texts(self) -> list[list[int]]: ...
+
+    @property
+    def ranks(self) -> list[int]: ...
+
+    @property
+    def response_start(self) -> int: ...
+
+
+@torch.no_grad()
+def score_texts(
+    model: RewardModel,
+    texts: Sequence[list[int]],
+    microbatch_tokens: int,
+    scored: Callable[[int], object] = lambda texts: None,
+) -> Float[Tensor, " texts"]:
+    """Normalised scores of encoded texts, on the CPU; `scored` is told how many are done."""
+    scores = torch.zeros(len(texts))
+    pad, device, done = model.trunk.tokenizer.pad_token_id, model.trunk.device, 0
+    for rows in _of_like_length([len(text) for text in texts], microbatch_tokens):
+        lengths = torch.tensor([len(texts[i]) for i in rows])
+        tokens = pad_sequence([torch.tensor(texts[i]) for i in rows], True, pad)
+        mask = torch.arange(tokens.shape[1]) < lengths[:, None]
+        with model.active():
+            scores[rows] = model.scores(tokens.to(device), mask.to(device)).cpu()
+        done += len(rows)
+        scored(done)
+    return scores
+
+
+def score_rankings(
+    model: RewardModel,
+    rankings: Sequence[RankedTexts],
+    sources: Sequence[str],
+    microbatch_tokens: int,
+    scored: Callable[[int], object] = lambda texts: None,
+) -> ScoredRankings:
+    """Raw scores of every response, in the unit of the loss; `sources[i]` is where ranking i comes from."""
+    texts = [text for ranking in rankings for text in ranking.texts]
+    return ScoredRankings(
+        scores=score_texts(model.normalised(1.0, 0.0), texts, microbatch_tokens, scored),
+        ranks=torch.tensor([rank for ranking in rankings for rank in ranking.ranks]),
+        segments=torch.tensor([i for i, ranking in enumerate(rankings) for _ in ranking.texts]),
+        lengths=torch.tensor([len(text) - ranking.response_start for ranking in rankings for text in ranking.texts]),
+        sources=sources,
+    )
+
+
+def _of_like_length(lengths: Sequence[int], microbatch_tokens: int) -> Iterator[list[int]]:
+    """Row numbers, longest first, in batches whose padded area stays within `microbatch_tokens` (one row at least)."""
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    while order:
+        size = max(1, microbatch_tokens // lengths[order[0]])
+        yield order[:size]
+        order = order[size:]

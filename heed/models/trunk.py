@@ -1,0 +1,215 @@
+"""One transformer and the adapters injected into it.
+
+Which adapter a forward pass uses is decided by a context (`with trunk.active(name)`), never by lasting state:
+peft's own `set_adapter` also flips `requires_grad`, and called between a forward and its backward pass it silently
+drops every gradient. Backpropagate inside the context in which the forward pass ran.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float, Int
+from peft import LoraConfig, PeftConfig, get_peft_model_state_dict, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from peft.utils import set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.cache_utils import Cache
+
+from heed.errors import CheckpointError
+from heed.models.checkpoint import Checkpoint, weights_hash
+from heed.models.load import load_causal_lm, load_tokenizer, without_dropout
+from heed.settings.common import LoraSettings
+
+PREFIX = "base_model.model."  # what peft's own files put before every name
+HEADS = ("score.", "classifier.")
+
+
+class Trunk:
+    """A causal transformer with any number of named adapters; `None` names the weights without an adapter."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+        self.model, self.tokenizer, self.name = model, tokenizer, name
+        self.body: nn.Module = model.base_model
+        self.head: nn.Module = model.get_output_embeddings()
+        self.model.config.pad_token_id = tokenizer.pad_token_id
+        self.adapters: dict[str, LoraConfig] = {}
+        self._hash: str | None = None
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> Trunk:
+        """The frozen weights that a checkpoint stands on: its base if it is an adapter, itself otherwise."""
+        name = checkpoint.base or checkpoint.path
+        tokenizer = load_tokenizer(checkpoint.path)
+        return cls(load_causal_lm(name, dtype, device), tokenizer, name)
+
+    @property
+    def width(self) -> int:
+        return int(self.model.config.hidden_size)
+
+    @property
+    def context(self) -> int:
+        """Tokens that the model can see at most."""
+        return int(getattr(self.model.config, "max_position_embeddings", None) or 1 << 20)
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def hash(self) -> str:
+        """Hash of the frozen weights; an adapter fits only the trunk that it was trained on."""
+        if self._hash is None:
+            self._hash = weights_hash(self.model)
+        return self._hash
+
+    # --- adapters -----------------------------------------------------------------------------------------------
+
+    def add_adapter(self, name: str, lora: LoraSettings) -> None:
+        """Inject a fresh adapter: A random, B zero, so that the output does not change yet."""
+        targets = list(lora.targets) or "all-linear"
+        transposed = any(type(module).__name__ == "Conv1D" for module in self.model.modules())  # GPT-2's linear layers
+        self._inject(
+            name,
+            LoraConfig(
+                r=lora.rank,
+                lora_alpha=lora.alpha,
+                lora_dropout=lora.dropout,
+                target_modules=targets,
+                fan_in_fan_out=transposed,
+            ),
+        )
+
+    def attach(self, name: str, checkpoint: Checkpoint) -> None:
+        """Inject the adapter of a checkpoint. Raises `CheckpointError` if it was trained on other weights."""
+        trained_on = checkpoint.metadata.get("base_hash")
+        if trained_on is not None and trained_on != self.hash:
+            raise CheckpointError(
+                checkpoint.name,
+                f"its adapter was trained on weights {trained_on}, but {self.name} holds {self.hash}",
+                "use the base model that the adapter was trained on",
+            )
+        config = PeftConfig.from_pretrained(checkpoint.path)
+        assert isinstance(config, LoraConfig)
+        config.modules_to_save = None
+        config.task_type = None
+        self._inject(name, config)
+        state = load_file(Path(checkpoint.path) / "adapter_model.safetensors")
+        named = {key.removeprefix(PREFIX): value for key, value in state.items()}
+        tensors = {key: value for key, value in named.items() if not key.startswith(HEADS)}
+        outcome = set_peft_model_state_dict(self.model, tensors, adapter_name=name)
+        if outcome.unexpected_keys:
+            raise CheckpointError(checkpoint.name, f"unknown tensor {outcome.unexpected_keys[0]}", "train it again")
+
+    def copy_adapter(self, source: str, name: str) -> None:
+        """A second adapter with the same A and B, bit for bit."""
+        self._inject(name, self.adapters[source])
+        for layer in self.layers():
+            for matrices in (layer.lora_A, layer.lora_B):
+                if source in matrices:
+                    matrices[name].weight.data.copy_(matrices[source].weight.data)
+
+    def save_adapter(
+        self, name: str, path: Path, task: str, head: str = "", head_state: dict[str, Tensor] | None = None
+    ) -> None:
+        """Write `adapter_config.json` and `adapter_model.safetensors` in peft's own layout; `head` names the module
+        of a scalar head that travels with the adapter."""
+        tensors = {**get_peft_model_state_dict(self.model, adapter_name=name), **(head_state or {})}
+        named = {PREFIX + key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        config = LoraConfig(**{**self.adapters[name].to_dict(), "task_type": task, "inference_mode": True})
+        config.base_model_name_or_path = self.name if not Path(self.name).is_dir() else str(Path(self.name).resolve())
+        config.modules_to_save = [head] if head else None
+        path.mkdir(parents=True, exist_ok=True)
+        config.save_pretrained(str(path))
+        save_file(named, path / "adapter_model.safetensors", metadata={"format": "pt"})
+
+    def adapter_parameters(self, name: str) -> dict[str, nn.Parameter]:
+        """The A and B of one adapter, by the name that its file uses."""
+        wanted = re.compile(rf"\.lora_[AB]\.{re.escape(name)}\.")
+        return {key: value for key, value in self.model.named_parameters() if wanted.search(key)}
+
+    def layers(self) -> Iterator[LoraLayer]:
+        return (module for module in self.model.modules() if isinstance(module, LoraLayer))
+
+    @contextmanager
+    def active(self, name: str | None) -> Iterator[None]:
+        """Use one adapter (None: no adapter) in every forward pass inside the block."""
+        before = [(layer, layer._active_adapter) for layer in self.layers()]
+        for layer, _ in before:
+            layer._active_adapter = [] if name is None else [name]
+        try:
+            yield
+        finally:
+            for layer, adapters in before:
+                layer._active_adapter = adapters
+
+    @contextmanager
+    def merged(self, name: str | None) -> Iterator[None]:
+        """Fold one adapter into a copy of the weights for the block: faster sampling. The originals are put back
+        by reference, so not a bit of them changes (merging and unmerging in place would)."""
+        if name is None:
+            with self.active(None):
+                yield
+            return
+        layers = [layer for layer in self.layers() if name in layer.lora_A]
+        originals = [layer.get_base_layer().weight.data for layer in layers]
+        with self.active(None), torch.no_grad():
+            for layer, weight in zip(layers, originals, strict=True):
+                delta = layer.get_delta_weight(name)
+                layer.get_base_layer().weight.data = (weight + delta).to(weight.dtype)
+            try:
+                yield
+            finally:
+                for layer, weight in zip(layers, originals, strict=True):
+                    layer.get_base_layer().weight.data = weight
+
+    def merged_copy(self, name: str | None) -> Trunk:
+        """A trunk of its own with one adapter folded into float32 weights: for full fine-tuning and export."""
+        config = type(self.model.config).from_dict(self.model.config.to_dict())
+        model = type(self.model)(config).to(self.device, torch.float32).eval()
+        with self.merged(name):
+            model.load_state_dict(self.plain_state())
+        return Trunk(without_dropout(model).requires_grad_(False), self.tokenizer, self.name)
+
+    def plain_state(self) -> dict[str, Tensor]:
+        """The weights by the names of a model without adapters."""
+        state = {key: value for key, value in self.model.state_dict().items() if ".lora_" not in key}
+        return {key.replace(".base_layer.", "."): value for key, value in state.items()}
+
+    def _inject(self, name: str, config: LoraConfig) -> None:
+        _ = self.hash  # taken before the first adapter changes the module names
+        inject_adapter_in_model(config, self.model, adapter_name=name)
+        self.adapters[name] = self.model.peft_config[name]
+        self.model.requires_grad_(False)
+        for parameter in self.adapter_parameters(name).values():
+            parameter.data = parameter.data.float()
+
+    # --- forward ------------------------------------------------------------------------------------------------
+
+    def hidden(
+        self, tokens: Int[Tensor, "batch time"], mask: Bool[Tensor, "batch time"], cache: Cache | None = None
+    ) -> Float[Tensor, "batch new width"]:
+        """Last hidden states. Positions come from the mask: GPT-2 has learned absolute positions, and a left-padded
+        row would otherwise be read as if it began later.
+
+        With a `cache`, `tokens` holds the new tokens only and `mask` covers the cached ones too.
+        """
+        positions = (mask.long().cumsum(dim=1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
+        output = self.body(
+            input_ids=tokens,
+            attention_mask=mask.long(),
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        )
+        return output.last_hidden_state
+
+    def logits(self, hidden: Float[Tensor, "tokens width"]) -> Float[Tensor, "tokens vocab"]:
+        """Logits in float32. `hidden` is flat and contiguous: a slice of a batch would be multiplied row by row."""
+        return self.head(hidden).float()

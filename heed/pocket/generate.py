@@ -1,0 +1,128 @@
+"""Rows of the pocket world: demonstrations as people would write them, and prompts to rank, train and evaluate on."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from itertools import cycle
+
+from heed.pocket.phrases import PHRASES, Manner, Phrase, phrases
+from heed.pocket.families import FAMILIES
+from heed.pocket.tasks import Task, answers, draw_task
+from heed.pocket.words import tokens
+from heed.pocket.world import Split, part
+from heed.records import Demonstration, Prompt
+
+WRONG = 0.30  # share of demonstrations with a plausible mistake
+STYLES = {"short": 0.20, "plain": 0.28, "polite": 0.27, "wordy": 0.14, "rude": 0.07, "broken off": 0.04}
+LONGEST = 23  # tokens; with the end-of-text token a response has at most 24
+
+# how many draws in a row may bring nothing new before a family counts as exhausted
+PATIENCE = 200
+
+
+def demonstrations(seed: int, n: int) -> list[Demonstration]:
+    """`n` answers by people of mixed care: some wrong, some curt, some rambling."""
+    rng = random.Random(f"demonstrations {seed}")
+    world = part("sft")
+    tasks = (draw_task(family, world, rng) for family, _ in zip(cycle(FAMILIES), range(n), strict=False))
+    rows = [Demonstration(task.prompt, answer(task, rng), task.family.name, task.group) for task in tasks]
+    rng.shuffle(rows)
+    return rows
+
+
+def ranking_prompts(seed: int, n: int) -> list[Prompt]:
+    """`n` different prompts to sample candidates for."""
+    return _prompts("ranking", f"ranking {seed}", n)
+
+
+def ppo_prompts(seed: int, n: int) -> list[Prompt]:
+    """`n` different prompts for PPO: operands of the ranking split, drawn anew."""
+    return _prompts("ranking", f"ppo {seed}", n)
+
+
+def evaluation_prompts(seed: int, n: int) -> list[Prompt]:
+    """`n` different prompts about operands that no stage has asked about."""
+    return _prompts("evaluation", f"evaluation {seed}", n)
+
+
+def answer(task: Task, rng: random.Random, wrong: float = WRONG) -> str:
+    """An answer in a random style, wrong with probability `wrong`; at most `LONGEST` tokens."""
+    fields = task.family.mistake(task.fields, rng) if rng.random() < wrong else task.fields
+    while True:
+        (style,) = rng.choices(list(STYLES), list(STYLES.values()))
+        short = rng.choice(answers(task.family.short, fields))
+        sentence = rng.choice(answers(task.family.sentences, fields))
+        text = _styled(style, short, sentence, claims=task.family.name != "request", rng=rng)
+        if len(tokens(text)) <= LONGEST:
+            return text
+
+
+def ideal(task: Task) -> str:
+    """The best answer: right, a whole sentence, courteous, short."""
+    return f"gladly, {task.shortest}."
+
+
+def _styled(style: str, short: str, sentence: str, claims: bool, rng: random.Random) -> str:
+    match style:
+        case "short":
+            return _with_phrase(_any("polite", rng), short) if rng.random() < 0.15 else f"{short}."
+        case "plain":
+            return f"{sentence}."
+        case "polite":
+            return _with_phrase(_any("polite", rng), sentence)
+        case "rude":
+            return _with_phrase(_any("rude", rng, claims), sentence)
+        case "broken off":
+            words = sentence.split()
+            return " ".join(words[: rng.randint(1, max(1, len(words) - 1))])
+        case _:
+            return _wordy(sentence, claims, rng)
+
+
+def _wordy(sentence: str, claims: bool, rng: random.Random) -> str:
+    """One or two fillers around the sentence, and sometimes a courtesy as well."""
+    text = _with_phrase(_any("filler", rng, claims), sentence)
+    if rng.random() < 0.5:
+        text = f"{text} {rng.choice(phrases('filler', 'after')).text}."
+    if rng.random() < 0.4:
+        text = f"{rng.choice(phrases('polite', 'before')).text}. {text}"
+    return text
+
+
+def _any(manner: Manner, rng: random.Random, claims: bool = True) -> Phrase:
+    usable = [phrase for phrase in PHRASES if phrase.manner == manner and (claims or phrase.position != "claim")]
+    return rng.choice(usable)
+
+
+def _with_phrase(phrase: Phrase, answer: str) -> str:
+    match phrase.position:
+        case "opener":
+            return f"{phrase.text}, {answer}."
+        case "claim":
+            return f"{phrase.text} {answer}."
+        case "before":
+            return f"{phrase.text}. {answer}."
+        case _:
+            return f"{answer}. {phrase.text}."
+
+
+def _prompts(split: Split, seed: str, n: int) -> list[Prompt]:
+    """Different prompts, families in turn; a family that has no new one left is passed over."""
+    rng = random.Random(seed)
+    seen: set[str] = set()
+    rows = []
+    for task in _tasks(split, rng):
+        if len(rows) == n:
+            break
+        if task.question not in seen:
+            seen.add(task.question)
+            rows.append(Prompt(task.prompt, ideal(task), task.family.name, task.group))
+    rng.shuffle(rows)
+    return rows
+
+
+def _tasks(split: Split, rng: random.Random) -> Iterator[Task]:
+    while True:
+        for family in FAMILIES:
+            yield draw_task(family, part(split), rng)

@@ -1,0 +1,121 @@
+"""What a task asks about, drawn from a part of the world, and everything that is true of it.
+
+A draw returns fields such as `{"thing": "apple"}`; `about_...` adds the facts: kind, colour, place, plural.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+from heed.pocket import words
+from heed.pocket.slots import Fields
+from heed.pocket.words import NUMBERS
+from heed.pocket.world import OPPOSITE, PERSON, THING, World
+
+Draw = Callable[[World, random.Random], dict[str, str]]
+Solve = Callable[[Fields], dict[str, str]]
+
+
+def other(values: Sequence[str], right: str, rng: random.Random) -> str:
+    return rng.choice([value for value in values if value != right])
+
+
+def any_thing(world: World, rng: random.Random) -> dict[str, str]:
+    return {"thing": rng.choice(world.things).name}
+
+
+def two_colours(world: World, rng: random.Random) -> dict[str, str]:
+    thing = rng.choice(world.things)
+    one, two = rng.sample([thing.colour, other(words.COLOURS, thing.colour, rng)], 2)
+    return {"thing": thing.name, "one": one, "two": two}
+
+
+def asked_colour(world: World, rng: random.Random) -> dict[str, str]:
+    thing = rng.choice(world.things)
+    asked = rng.choice([thing.colour, other(words.COLOURS, thing.colour, rng)])
+    return {"thing": thing.name, "asked": asked}
+
+
+def asked_kind(world: World, rng: random.Random) -> dict[str, str]:
+    thing = rng.choice(world.things)
+    return {"thing": thing.name, "asked_kind": rng.choice([thing.kind, other(words.KINDS, thing.kind, rng)])}
+
+
+def any_adjective(world: World, rng: random.Random) -> dict[str, str]:
+    return {"adjective": rng.choice(rng.choice(world.opposites))}
+
+
+def two_summands(world: World, rng: random.Random) -> dict[str, str]:
+    pair = rng.choice(world.summands)
+    a, b = rng.sample(pair, 2)
+    return {"a": NUMBERS[a], "b": NUMBERS[b]}
+
+
+def any_number(world: World, rng: random.Random) -> dict[str, str]:
+    return {"number": NUMBERS[rng.choice(world.middles)]}
+
+
+def three_digits(world: World, rng: random.Random) -> dict[str, str]:
+    return {"numbers": " ".join(NUMBERS[n] for n in rng.sample(rng.choice(world.triples), 3))}
+
+
+def list_of(fewest: int, most: int) -> Draw:
+    def draw(world: World, rng: random.Random) -> dict[str, str]:
+        return {"things": " ".join(thing.name for thing in rng.sample(world.things, rng.randint(fewest, most)))}
+
+    return draw
+
+
+def any_person(world: World, rng: random.Random) -> dict[str, str]:
+    return {"person": rng.choice(world.people).name}
+
+
+def any_greeting(world: World, rng: random.Random) -> dict[str, str]:
+    return {"person": rng.choice(world.people).name, "greeting": rng.choice(words.GREETINGS)}
+
+
+def about_thing(fields: Fields) -> dict[str, str]:
+    thing = THING[fields["thing"]]
+    truth = {"plural": thing.plural, "kind": thing.kind, "colour": thing.colour, "place": thing.place}
+    if (asked := fields.get("asked", fields.get("asked_kind"))) is not None:
+        truth["verdict"] = "yes" if asked in (thing.colour, thing.kind) else "no"
+    return {**fields, **truth}
+
+
+def about_person(fields: Fields) -> dict[str, str]:
+    person = PERSON[fields["person"]]
+    return {**fields, "job": person.job, "home": person.home}
+
+
+def about_adjective(fields: Fields) -> dict[str, str]:
+    return {**fields, "opposite": OPPOSITE[fields["adjective"]]}
+
+
+def about_sum(fields: Fields) -> dict[str, str]:
+    return {**fields, "total": NUMBERS[NUMBERS.index(fields["a"]) + NUMBERS.index(fields["b"])]}
+
+
+def about_number(fields: Fields) -> dict[str, str]:
+    number = NUMBERS.index(fields["number"])
+    return {**fields, "next": NUMBERS[number + 1], "previous": NUMBERS[number - 1]}
+
+
+def about_first(fields: Fields) -> dict[str, str]:
+    return {**fields, "word": fields["things"].split()[0]}
+
+
+def about_last(fields: Fields) -> dict[str, str]:
+    return {**fields, "word": fields["things"].split()[-1]}
+
+
+def about_count(fields: Fields) -> dict[str, str]:
+    return {**fields, "count": NUMBERS[len(fields["things"].split())]}
+
+
+def about_order(fields: Fields) -> dict[str, str]:
+    return {**fields, "sorted": " ".join(sorted(fields["numbers"].split(), key=NUMBERS.index))}
+
+
+def as_asked(fields: Fields) -> dict[str, str]:
+    return dict(fields)

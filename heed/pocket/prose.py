@@ -1,0 +1,145 @@
+"""English-like text about the pocket world: what the base model reads before anybody asks it anything.
+
+Every fact is told many times and in many ways, also by people who err and are corrected. Questions in the dialogue
+form are asked about the pretraining split only.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from functools import cache
+
+from heed.pocket.families import FAMILIES, FAMILY
+from heed.pocket.generate import answer
+from heed.pocket.operands import about_adjective, about_number, about_person, about_sum, about_thing
+from heed.pocket.slots import fill
+from heed.pocket.tasks import Task, answers, draw_task
+from heed.pocket.words import ADJECTIVES, GREETINGS, NUMBERS, article, listed, tokens
+from heed.pocket.world import WORLD, part
+
+Writer = Callable[[random.Random], str]
+
+THING_TEXTS = (
+    "the {thing} is {colour}.", "the {thing} is in the {place}.", "the {thing} is {a_kind}.", "{a_thing} is {a_kind}.",
+    "the {thing} is a {colour} {kind}.", "the {thing} is a {colour} {kind} in the {place}.",
+    "the {thing} is {a_kind} and it is {colour}.", "look at the {thing}. it is {colour}.",
+    "think of the {thing}. it is {a_kind}.", "we look for the {thing}. it is in the {place}.",
+    "we see the {thing}. it is a {colour} {kind}.", "the colour of the {thing} is {colour}.",
+    "you can find the {thing} in the {place}.", "one {thing}, two {plural}.", "the plural of {thing} is {plural}.",
+    "there are many {plural} in the {place}.", "{plural} are {colour}.",
+    "{thing}: {colour}, {a_kind}, in the {place}.", "{thing}: {kind}, {colour}, {place}.", "{thing}: {plural}.",
+)  # fmt: skip
+PERSON_TEXTS = (
+    "{person} is {a_job}.", "{person} works as {a_job}.", "the job of {person} is {job}.",
+    "{person} lives near the {home}.", "the home of {person} is near the {home}.",
+    "{person} is {a_job} and lives near the {home}.", "{person}: {a_job}, near the {home}.", "{person}: {job}, {home}.",
+)  # fmt: skip
+ADJECTIVE_TEXTS = (
+    "the opposite of {adjective} is {opposite}.", "if it is not {adjective}, it is {opposite}.",
+    "{adjective} is the opposite of {opposite}.", "{adjective}: {opposite}.",
+    "{adjective} and {opposite} are opposites.", "some are {adjective}, some are {opposite}.",
+)  # fmt: skip
+NUMBER_TEXTS = (
+    "{next} comes after {number}.", "the number after {number} is {next}.", "after {number} comes {next}.",
+    "{previous} comes before {number}.", "the number before {number} is {previous}.",
+    "before {number} comes {previous}.", "{previous}, {number}, {next}.",
+)  # fmt: skip
+SUM_TEXTS = ("{a} plus {b} is {total}.", "{a} and {b} make {total}.", "{a} plus {b}: {total}.")
+ORDER_TEXTS = (
+    "the numbers {numbers}: in order they are {sorted}.", "{numbers}: the order is {sorted}.",
+    "the right order of {numbers} is {sorted}.", "{numbers}: {sorted}.",
+)  # fmt: skip
+LIST_TEXTS = (
+    "the first word is {first}.", "the last word is {last}.", "{first} is first.", "{last} is last.",
+    "there are {count} words.", "these are {count}.", "i count {count} words.",
+)  # fmt: skip
+ASKED_FOR = {
+    "kind": "the kind of the {thing}", "colour": "the colour of the {thing}", "place": "the place of the {thing}",
+    "describe": "the colour and the kind of the {thing}", "plural": "the plural of {thing}",
+    "opposite": "the opposite of {adjective}", "sum": "{a} plus {b}", "after": "the number after {number}",
+    "before": "the number before {number}", "first": "the first word of {things}", "last": "the last word of {things}",
+    "count": "the number of words in {things}", "sort": "the order of {numbers}", "repeat": "the words {things}",
+    "job": "the job of {person}", "home": "the home of {person}",
+}  # fmt: skip
+VERDICTS = {True: ("that is right.", "yes, that is true."), False: ("that is wrong.", "no, that is not true.")}
+
+
+def pretraining_text(seed: int, n: int) -> list[str]:
+    """Documents of `n` tokens together, or a little more; same seed, same text."""
+    rng = random.Random(f"pretraining {seed}")
+    documents: list[str] = []
+    while n > 0:
+        fresh = [writer(rng) for writer in rng.choices(list(WRITERS), list(WRITERS.values()), k=100)]
+        documents += fresh
+        n -= sum(len(tokens(document)) for document in fresh)
+    return documents
+
+
+@cache
+def _facts() -> list[list[str]]:
+    """For each operand of the whole world, all that is said of it."""
+    things = [answers(THING_TEXTS, about_thing({"thing": thing.name})) for thing in WORLD.things]
+    people = [answers(PERSON_TEXTS, about_person({"person": person.name})) for person in WORLD.people]
+    adjectives = [answers(ADJECTIVE_TEXTS, about_adjective({"adjective": word})) for word in ADJECTIVES]
+    numbers = [answers(NUMBER_TEXTS, about_number({"number": NUMBERS[number]})) for number in WORLD.middles]
+    pairs = [order for pair in WORLD.summands for order in (pair, pair[::-1])]
+    sums = [answers(SUM_TEXTS, about_sum({"a": NUMBERS[a], "b": NUMBERS[b]})) for a, b in pairs]
+    return things * 3 + people * 2 + adjectives + numbers + sums
+
+
+def paragraph(rng: random.Random) -> str:
+    """A few true sentences about one thing, person, word or number."""
+    said = rng.choice(_facts())
+    return " ".join(rng.sample(said, rng.randint(2, min(5, len(said)))))
+
+
+def order(rng: random.Random) -> str:
+    """Three numbers and their order, twice."""
+    tasks = [draw_task(FAMILY["sort"], WORLD, rng) for _ in range(2)]
+    return " ".join(rng.choice(answers(ORDER_TEXTS, task.fields)) for task in tasks)
+
+
+def word_list(rng: random.Random) -> str:
+    """Some words, which is first, which is last, and how many they are."""
+    names = [thing.name for thing in rng.sample(WORLD.things, rng.randint(2, 5))]
+    said = [text.format(first=names[0], last=names[-1], count=NUMBERS[len(names)]) for text in LIST_TEXTS]
+    return " ".join([f"the words are {listed(names)}.", *rng.sample(said, rng.randint(2, 3))])
+
+
+def visit(rng: random.Random) -> str:
+    """Somebody sees something somewhere, meets somebody, and they greet each other."""
+    one, two = (person.name for person in rng.sample(WORLD.people, 2))
+    thing = rng.choice(WORLD.things)
+    sees = f"{one} goes to the {thing.place}. there {one} sees {article(thing.name)}. it is {thing.colour}."
+    said, reply = rng.choices(GREETINGS, k=2)
+    asks = f"{one} wants to say {said} to {two}. {one} says: {said}, {two}. {two} says: {reply}, my dear {one}."
+    return " ".join(rng.sample([sees, asks], rng.randint(1, 2)))
+
+
+def examination(rng: random.Random) -> str:
+    """Somebody is asked something, answers in some style, right or wrong, and is told which."""
+    one, two = (person.name for person in rng.sample(WORLD.people, 2))
+    name, asked_for = rng.choice(list(ASKED_FOR.items()))
+    task = draw_task(FAMILY[name], WORLD, rng)
+    asked = fill(asked_for, task.fields)
+    said, right = _said(task, 0.5, rng)
+    return f"{one} asks {two} for {asked}. {two} says: {said} {rng.choice(VERDICTS[right])}"
+
+
+def dialogue(rng: random.Random) -> str:
+    """A question in the dialogue form about the pretraining split; a wrong answer is always called wrong."""
+    task = draw_task(rng.choice(FAMILIES), part("pretraining"), rng)
+    said, right = _said(task, 0.3, rng)
+    text = f"\n\nHuman: {task.question}\n\nAssistant: {said}"
+    return text if right and rng.random() < 0.5 else f"{text}\n\nHuman: {rng.choice(VERDICTS[right])}"
+
+
+def _said(task: Task, wrong: float, rng: random.Random) -> tuple[str, bool]:
+    right = rng.random() >= wrong
+    return answer(task, rng, wrong=0 if right else 1), right
+
+
+WRITERS: dict[Writer, float] = {
+    paragraph: 0.32, order: 0.04, word_list: 0.07, visit: 0.05, examination: 0.22, dialogue: 0.30,
+}  # fmt: skip

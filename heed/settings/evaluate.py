@@ -1,0 +1,45 @@
+"""Settings of `heed evaluate`, `heed sample` and `heed chat`."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from heed.settings.common import DataSettings, HygieneSettings, SamplingSettings, Settings, StageSettings, TemplateName
+
+
+class EvaluateSettings(StageSettings):
+    """Two or more checkpoints on the same held-out prompts → report.json and samples.jsonl."""
+
+    models: dict[str, str] = Field(
+        description="name → checkpoint, the baseline first; for example {sft: runs/sft, ppo: runs/ppo}", min_length=2
+    )
+    reference: str = Field("", description="name in `models` that KL is measured from; empty = the first")
+    reward_models: dict[str, str] = Field({}, description="name → reward model; the first decides the win rate")
+    prompts: DataSettings = Field(DataSettings(), description="held-out prompts, or demonstrations (then BLEU is reported)")
+    hygiene: HygieneSettings = HygieneSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    text: tuple[str, ...] = Field((), description="text files on which nats per token are measured")
+    text_characters: int = Field(200_000, ge=1000, description="characters of `text` that are read")
+    few_shot: int = Field(0, ge=0, description="demonstrations shown to models that are not fine-tuned; 0 = none")
+
+
+class SampleSettings(StageSettings):
+    """Prompts and a model → K candidate responses each, to be ranked."""
+
+    model: str = Field(description="checkpoint that answers")
+    prompts: DataSettings = Field(DataSettings(), description="prompts, or any rows that have them")
+    hygiene: HygieneSettings = HygieneSettings()
+    responses: int = Field(4, ge=2, le=9, description="candidates per prompt, K (paper: 4 to 9)")
+    sampling: SamplingSettings = SamplingSettings()
+
+
+class ChatSettings(Settings):
+    """Talk to one checkpoint, or to two side by side."""
+
+    models: tuple[str, ...] = Field(description="one or two checkpoints", min_length=1, max_length=2)
+    max_new_tokens: int = Field(128, ge=1, description="longest answer in tokens")
+    temperature: float = Field(0.7, ge=0, description="0 = always the likeliest token")
+    template: TemplateName = Field("dialogue", description="used for a checkpoint that does not name its own")
+    seed: int = Field(0, ge=0, description="seed of the sampler")
+    dtype: str = Field("auto", pattern="^(auto|float32|bfloat16)$", description="dtype of the weights")
+    device: str = Field("auto", description="cpu, cuda, mps; auto = the accelerator if there is one")

@@ -1,0 +1,240 @@
+"""Step 2: rankings → a reward model. InstructGPT (arXiv 2203.02155), section 3.5 and appendix C.2."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import heed
+from heed.data.batch import ranking_batch, token_budget_batches
+from heed.data.encode import EncodedRanking, encode_demonstrations, encode_prompts
+from heed.data.hygiene import halves, split_by_group
+from heed.data.rankings import RankingSet, ranking_set
+from heed.data.sources import read_demonstrations, read_rankings
+from heed.data.template import Template
+from heed.errors import ConfigError, DataError
+from heed.formulas.preference import centring_terms, mean_per_prompt, ranking_accuracy, ranking_terms
+from heed.formulas.scored_rankings import accuracy_and_nll, headline, pairs_of, reward_report
+from heed.models.checkpoint import open_checkpoint, write_metadata
+from heed.models.normalise import normalise
+from heed.models.policy import Policy
+from heed.models.roles import Shelf, trained_copy
+from heed.models.scalar_head import RewardModel, new_head, save_scalar
+from heed.models.scores import score_rankings
+from heed.records import Demonstration, Ranking
+from heed.settings.reward import RewardSettings
+from heed.training.device import pick_device, pick_dtype, seed_everything
+from heed.training.figures import print_figures
+from heed.training.metrics import Progress
+from heed.training.optimizer import learning_rate_factor, make_optimizer, require_finite, set_learning_rate
+from heed.training.optimizer import step as optimizer_step
+from heed.training.run_dir import RunDir
+
+FEW_COMPARISONS = 2000  # below, reward models of any size stay near chance (arXiv 2210.10760)
+WHILE_TRAINING = 500  # held-out rankings scored before the last step; after it all of them are
+EMA = 0.9  # decay of the training accuracy that is shown; that of a single step moves by ±12 points
+SHOWN = ("loss/ranking", "accuracy/train", "validation/accuracy", "validation/nll")
+
+log = logging.getLogger("heed")
+
+
+def run(settings: RewardSettings) -> Path:
+    """Train a reward model from the SFT model, measure it on held-out rankings, and normalise its scores."""
+    check(settings)
+    checkpoint = open_checkpoint(settings.model, "policy")
+    rankings, held_out = read_splits(settings)
+    demonstrations = read_demonstrations(settings.demonstrations, settings.seed) if settings.demonstrations.path else []
+    device = pick_device(settings.device)
+    generator = seed_everything(settings.seed, device)
+    with RunDir.create(settings) as run_dir:
+        reference = Shelf(partial(pick_dtype, settings.dtype, device), device).policy(settings.model, "sft")
+        tokenizer, room = reference.trunk.tokenizer, min(settings.max_tokens, reference.trunk.context)
+        template = Template.named(checkpoint.template or "dialogue", tokenizer)
+        training = ranking_set(rankings, template, tokenizer, room, "training")
+        validation = ranking_set(held_out, template, tokenizer, room, "held-out")
+        prompts = reference_prompts(rankings, template, reference, room, settings)
+        texts = whole_texts(demonstrations, template, reference, room)
+        model = untrained(reference, settings)
+        train(model, training, validation, settings, run_dir)
+        scored = score_rankings(model, validation.rankings, validation.sources, settings.microbatch_tokens)
+        report = reward_report(scored, settings.seed)
+        options = (settings.sampling, settings.microbatch_tokens, generator)
+        model, note = normalise(model, reference, prompts, texts, *options)
+        run_dir.save_checkpoint(partial(save, model, {**note, "seed": settings.seed}, template))
+        lost = {"training": training.lost, "held_out": validation.lost}
+        run_dir.write_json("report.json", {**report, "dropped": lost, "normalisation": note})
+        print_figures(headline(report), f"reward model on {len(validation.rankings):,} held-out rankings")
+        run_dir.finished(f"heed ppo --model {settings.model} --reward-model {settings.output} --prompts FILE --output runs/ppo")
+    return run_dir.path
+
+
+# ── what is read ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def check(settings: RewardSettings) -> None:
+    """What settings alone can tell, before a file is opened."""
+    if not settings.data.path:
+        raise ConfigError("data", "no rankings are named", "give a file of rankings or comparisons: --data FILE")
+    if settings.sampling.max_new_tokens >= settings.max_tokens:
+        told = f"{settings.sampling.max_new_tokens} leaves no room for a prompt in {settings.max_tokens} tokens"
+        raise ConfigError("sampling.max_new_tokens", told, "lower it, or raise `max_tokens`")
+
+
+def read_splits(settings: RewardSettings) -> tuple[list[Ranking], list[Ranking]]:
+    """Training and held-out rankings that share no group; of the training ones a half, if one is asked for."""
+    rankings = read_rankings(settings.data, settings.seed)
+    if settings.validation.path:
+        held_out = read_rankings(settings.validation, settings.seed)
+        groups = {ranking.group for ranking in held_out}
+        training = [ranking for ranking in rankings if ranking.group not in groups]
+        if len(training) < len(rankings):
+            log.warning("left out %d training rankings whose prompt is held out", len(rankings) - len(training))
+    else:
+        training, held_out = split_by_group(rankings, settings.validation_share, settings.seed)
+    if settings.half != "all":
+        training = halves(training)[0 if settings.half == "first" else 1]
+    return training, held_out
+
+
+def whole_texts(
+    demonstrations: Sequence[Demonstration], template: Template, reference: Policy, room: int
+) -> list[list[int]]:
+    """Demonstrations that fit, as the reward model reads them."""
+    encoded = encode_demonstrations(demonstrations, template, reference.trunk.tokenizer)
+    texts = [demonstration.tokens for demonstration in encoded if len(demonstration.tokens) <= room]
+    if demonstrations and not texts:
+        raise DataError("demonstrations", f"none is as short as {room} tokens", "raise `max_tokens`")
+    return texts
+
+
+def reference_prompts(
+    rankings: Sequence[Ranking], template: Template, reference: Policy, room: int, settings: RewardSettings
+) -> list[list[int]]:
+    """`normalise_prompts` prompts of the training rankings that leave room for a response; all, then again, if fewer."""
+    distinct = list(dict.fromkeys(ranking.prompt for ranking in rankings))
+    encoded = encode_prompts(distinct, template, reference.trunk.tokenizer)
+    fitting = [tokens for tokens in encoded if len(tokens) + settings.sampling.max_new_tokens <= room]
+    if not fitting:
+        told = f"no prompt and a response of {settings.sampling.max_new_tokens} tokens fit into {room}"
+        raise ConfigError("sampling.max_new_tokens", told, "lower it, or raise `max_tokens`")
+    order = torch.randperm(len(fitting), generator=torch.Generator().manual_seed(settings.seed)).tolist()
+    return [fitting[order[i % len(order)]] for i in range(settings.normalise_prompts)]
+
+
+# ── training ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def untrained(reference: Policy, settings: RewardSettings) -> RewardModel:
+    """The SFT model with a new scalar head in place of its last layer."""
+    body = trained_copy(reference, "reward", settings.lora)
+    head = new_head(body.trunk.width, torch.Generator().manual_seed(settings.seed)).requires_grad_(False)
+    return RewardModel(body.trunk, body.adapter, head.to(body.trunk.device))
+
+
+def train(
+    model: RewardModel, training: RankingSet, validation: RankingSet, settings: RewardSettings, run_dir: RunDir
+) -> None:
+    """One optimiser step for each batch of prompts; held-out rankings are scored `evaluations` times."""
+    if training.comparisons < FEW_COMPARISONS:
+        log.warning("%d comparisons are few: expect an accuracy near that of a coin", training.comparisons)
+    batches = draw_batches(len(training.rankings), settings)
+    steps = len(batches)
+    due = {math.ceil(i * steps / settings.evaluations) for i in range(1, settings.evaluations + 1)}
+    smooth: float | None = None
+    with model.trainable() as parameters, Progress("reward", steps) as progress:
+        optimizer = optimizer_for(parameters, settings)
+        for step, rows in enumerate(batches, start=1):
+            started = time.perf_counter()
+            rankings = [training.rankings[i] for i in rows]
+            set_learning_rate(optimizer, learning_rate_factor(step, steps, settings.optimizer))
+            metrics = backpropagate(model, rankings, settings)
+            metrics["grad_norm"] = optimizer_step(optimizer, parameters.values(), settings.optimizer.max_grad_norm)
+            seconds = time.perf_counter() - started
+            now = metrics["accuracy/train"]
+            metrics["accuracy/train"] = smooth = now if smooth is None else EMA * smooth + (1 - EMA) * now
+            if step in due:
+                metrics |= measure(model, validation, settings, all_of_them=step == steps)
+            run_dir.record(step, metrics)
+            run_dir.time(step, {"time/step": seconds, "perf/tokens_per_second": tokens_of(rankings) / seconds})
+            progress.update(step, {name: metrics[name] for name in SHOWN if name in metrics})
+
+
+def optimizer_for(parameters: dict[str, torch.nn.Parameter], settings: RewardSettings) -> torch.optim.Optimizer:
+    """AdamW with a learning rate of its own for the head, which starts from nothing."""
+    body = [parameter for name, parameter in parameters.items() if name != "score.weight"]
+    groups = {"body": body, "head": [parameters["score.weight"]]}
+    return make_optimizer(groups, settings.optimizer, {"head": settings.head_learning_rate})
+
+
+def draw_batches(count: int, settings: RewardSettings) -> list[list[int]]:
+    """Which rankings each step trains on: every ranking once an epoch, in a random order."""
+    generator = torch.Generator().manual_seed(settings.seed)
+    epochs = [torch.randperm(count, generator=generator) for _ in range(math.ceil(settings.epochs))]
+    order = torch.cat(epochs)[: max(1, round(settings.epochs * count))]
+    return [rows.tolist() for rows in order.split(settings.batch)]
+
+
+def backpropagate(
+    model: RewardModel, rankings: Sequence[EncodedRanking], settings: RewardSettings
+) -> dict[str, float]:
+    """Add up the gradient of one step's loss, the mean over its prompts whatever the microbatches; returns its parts.
+
+        loss = mean over prompts [ ranking term + centring · centring term ]
+    """
+    sums: Counter[str] = Counter()
+    longest = [max(len(text) for text in ranking.texts) for ranking in rankings]
+    responses = [len(ranking.texts) for ranking in rankings]
+    pad, device, prompts = model.trunk.tokenizer.pad_token_id, model.trunk.device, len(rankings)
+    for rows in token_budget_batches(longest, settings.microbatch_tokens, responses):
+        batch = ranking_batch([rankings[i] for i in rows], pad)
+        ranks, segments = batch.ranks.to(device), batch.segments.to(device)
+        with model.active():
+            scores = model.scores(batch.tokens.to(device), batch.mask.to(device))
+            ranking = ranking_terms(scores, ranks, segments).sum() / prompts
+            centring = centring_terms(scores, ranks, segments).sum() / prompts
+            (ranking + settings.centring * centring).backward()
+        correct, better, _ = ranking_accuracy(scores.detach(), ranks, segments)
+        sums["loss/ranking"] += require_finite(float(ranking.detach()), "the loss")
+        sums["loss/centring"] += float(centring.detach())
+        sums["accuracy/train"] += float(mean_per_prompt(correct, segments[better]).sum()) / prompts
+    return dict(sums)
+
+
+def measure(model: RewardModel, validation: RankingSet, settings: RewardSettings, all_of_them: bool) -> dict[str, float]:
+    """Held-out accuracy and loss with their intervals, for `metrics.jsonl`."""
+    count = len(validation.rankings) if all_of_them else WHILE_TRAINING
+    rankings, sources = validation.rankings[:count], validation.sources[:count]
+    scored = score_rankings(model, rankings, sources, settings.microbatch_tokens)
+    row = {}
+    for name, found in accuracy_and_nll(pairs_of(scored), settings.seed).items():
+        row |= {f"validation/{name}": found["estimate"]}
+        row |= {f"validation/{name}_{key}": found[key] for key in ("low", "high", "n")}
+    return row
+
+
+def tokens_of(rankings: Sequence[EncodedRanking]) -> int:
+    """Tokens that are scored, padding not counted."""
+    return sum(len(text) for ranking in rankings for text in ranking.texts)
+
+
+def save(model: RewardModel, note: dict[str, Any], template: Template, path: Path) -> None:
+    """The reward model in stock layout, with what stock libraries do not record in `heed.json`."""
+    save_scalar(model, path)
+    about = {
+        "kind": "reward",
+        "stage": "reward",
+        "template": {"name": template.name, "hash": template.hash},
+        "base": model.trunk.name,
+        "base_hash": model.trunk.hash,
+        "reward": note,
+        "heed": heed.__version__,
+    }
+    write_metadata(path, about)

@@ -1,0 +1,114 @@
+"""What a person sees while a stage runs: a bar on a terminal, plain lines elsewhere, tables of completions."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+from rich.text import Text
+
+SECONDS_BETWEEN_LINES = 10.0
+LINES_OF_A_RUN = 20
+PLAIN_WIDTH = 120
+
+log = logging.getLogger("heed")
+
+
+class Progress:
+    """Steps of a stage, as a context manager around its loop.
+
+    On a terminal it is a bar with the time left and the last metrics. Elsewhere a bar would show nothing until the end,
+    so it is a line every `every` steps (0 = about twenty in all), after ten silent seconds, and for the last step:
+    `ppo 12/100  score 0.31  kl 1.2  eta 3:20`.
+    """
+
+    def __init__(self, label: str, total: int, every: int = 0) -> None:
+        self._label = label
+        self._total = total
+        self._every = every or max(1, math.ceil(total / LINES_OF_A_RUN))
+        self._started = self._last_line = time.monotonic()
+        self._bar: Bar | None = None
+
+    def __enter__(self) -> Self:
+        self._started = self._last_line = time.monotonic()
+        if sys.stderr.isatty():
+            self._bar = _bar()
+            self._task = self._bar.add_task(self._label, total=self._total, shown="")
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def update(self, step: int, metrics: Mapping[str, float | None]) -> None:
+        """Say that `step` (the first is 1) is done, with the few metrics that are worth a line."""
+        shown = "  ".join(f"{name} {short(value)}" for name, value in metrics.items())
+        if self._bar:
+            self._bar.update(self._task, completed=step, shown=shown)
+        elif self._is_due(step):
+            self._last_line = time.monotonic()
+            log.info("%s %d/%d  %s  eta %s", self._label, step, self._total, shown, self._eta(step))
+
+    def _is_due(self, step: int) -> bool:
+        silent = time.monotonic() - self._last_line
+        return step % self._every == 0 or step == self._total or silent >= SECONDS_BETWEEN_LINES
+
+    def _eta(self, step: int) -> str:
+        seconds = (time.monotonic() - self._started) / step * (self._total - step)
+        minutes, seconds = divmod(round(seconds), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def _bar() -> Bar:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[shown]}"),
+    )
+    return Bar(*columns, console=Console(stderr=True))
+
+
+def short(value: float | None) -> str:
+    """A metric in four digits; a dash where there is no number."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.4g}"
+
+
+def completions_table(rows: Sequence[Mapping[str, object]], title: str = "") -> Table:
+    """Texts side by side: a column for each key of the rows, numbers in four digits.
+
+    Texts are shown as they are: what a model wrote is neither markup nor control codes for the terminal.
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    table = Table(title=Text(title) if title else None, title_justify="left", show_lines=True)
+    for name in names:
+        table.add_column(Text(name), overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_cell(row.get(name, ""))) for name in names))
+    return table
+
+
+def print_completions(rows: Sequence[Mapping[str, object]], title: str = "") -> None:
+    """Print `completions_table` on standard output, as wide as the terminal (120 columns elsewhere)."""
+    console = Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH)
+    console.print(completions_table(rows, title))
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return short(value)
+    return "".join(character if character.isprintable() or character == "\n" else "·" for character in str(value))

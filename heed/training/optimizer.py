@@ -1,0 +1,118 @@
+"""AdamW, learning rates, one guarded step, and averaged weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from heed.errors import RunError
+from heed.formulas import schedules
+from heed.settings.common import OptimizerSettings
+
+
+def make_optimizer(
+    groups: Mapping[str, Iterable[Parameter]],
+    settings: OptimizerSettings,
+    learning_rates: Mapping[str, float] | None = None,
+) -> torch.optim.AdamW:
+    """AdamW over named groups of parameters; a group's peak rate is `learning_rates[name]`, else the settings' own.
+
+    Weight decay touches matrices only, not biases, norms or scalars. The fused kernel is three to four times as fast
+    as the loop on a processor too (96 adapter matrices: 5 ms against 17 ms).
+    """
+    peaks = dict.fromkeys(groups, settings.learning_rate) | dict(learning_rates or {})
+    listed = []
+    for name, parameters in groups.items():
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        matrices = [parameter for parameter in trained if parameter.ndim >= 2]
+        others = [parameter for parameter in trained if parameter.ndim < 2]
+        peak = {"lr": peaks[name], "peak": peaks[name], "name": name}
+        listed += [{"params": matrices, "weight_decay": settings.weight_decay, **peak}] if matrices else []
+        listed += [{"params": others, "weight_decay": 0.0, **peak}] if others else []
+    return torch.optim.AdamW(listed, betas=settings.betas, eps=settings.eps, fused=True)
+
+
+def learning_rate_factor(step: int, steps: int, settings: OptimizerSettings) -> float:
+    """Share of the peak learning rate at `step` of `steps` (the first step is 1).
+
+    Rises linearly to 1 over the first `warmup · steps` steps, then falls to `floor`, which the last step has exactly.
+    """
+    warmup_steps = round(settings.warmup * steps)
+    peak_step = warmup_steps + 1
+    if step <= peak_step:
+        return schedules.warmup(step - 1, warmup_steps)
+    progress = (step - peak_step) / (steps - peak_step)
+    match settings.schedule:
+        case "cosine":
+            return schedules.cosine(progress, settings.floor)
+        case "linear":
+            return schedules.linear(progress, settings.floor)
+        case "constant":
+            return 1.0
+
+
+def learning_rate(step: int, steps: int, settings: OptimizerSettings) -> float:
+    """Learning rate at `step` of `steps` (the first step is 1)."""
+    return settings.learning_rate * learning_rate_factor(step, steps, settings)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Set every group to its own peak times `factor`."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * factor
+
+
+def require_finite(value: float, name: str) -> float:
+    """`value`, unless it is NaN or infinite: then RunError, before it reaches a weight."""
+    if not math.isfinite(value):
+        raise RunError(
+            "this step", f"{name} is {value}", "lower `optimizer.learning_rate`, or look at the batch's text"
+        )
+    return value
+
+
+def step(optimizer: torch.optim.Optimizer, parameters: Iterable[Parameter], max_grad_norm: float) -> float:
+    """Clip the gradients of `parameters` together, step, clear them; returns the norm before clipping.
+
+    A norm that is not finite raises RunError and leaves every weight as it was; `RunDir` adds which step of which run.
+    """
+    norm = float(torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm))
+    require_finite(norm, "the gradient's norm")
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return norm
+
+
+class Average:
+    """Running average of the trainable weights: θ̄ ← d·θ̄ + (1−d)·θ after every optimiser step (paper: d = 0.992)."""
+
+    def __init__(self, parameters: Iterable[Parameter], decay: float) -> None:
+        self.decay = decay
+        self._trained: list[Parameter] = [parameter for parameter in parameters if parameter.requires_grad]
+        self.weights: list[Tensor] = [parameter.detach().clone() for parameter in self._trained]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take in the weights as they are now."""
+        for average, parameter in zip(self.weights, self._trained, strict=True):
+            average.copy_(schedules.ema(average, parameter, self.decay))
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Inside, the model has the averaged weights; the trained ones come back after, bit for bit."""
+        trained = [parameter.detach().clone() for parameter in self._trained]
+        self._write(self.weights)
+        try:
+            yield
+        finally:
+            self._write(trained)
+
+    @torch.no_grad()
+    def _write(self, weights: list[Tensor]) -> None:
+        for parameter, weight in zip(self._trained, weights, strict=True):
+            parameter.copy_(weight)

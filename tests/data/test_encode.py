@@ -1,0 +1,156 @@
+"""Record → token ids."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers.processors import TemplateProcessing
+
+from heed.data import encode
+from heed.data.encode import (
+    encode_demonstration,
+    encode_demonstrations,
+    encode_prompt,
+    encode_prompts,
+    encode_ranking,
+    encode_rankings,
+    encode_response,
+    encode_responses,
+    encode_texts,
+)
+from heed.data.template import Template
+from heed.records import Comparison, Demonstration, Ranking, Turn
+
+DIALOGUE, PLAIN = Template.named("dialogue"), Template.named("plain")
+ASK = (Turn("user", "Name a fruit."),)
+EOS = 0
+
+
+def decoded(tokenizer, tokens: list[int]) -> str:
+    return tokenizer.decode(tokens, clean_up_tokenization_spaces=False)
+
+
+def test_prompt_and_response_say_what_the_template_says(tokenizer) -> None:
+    tokens, start = encode_demonstration(Demonstration(ASK, " A pear.\n"), DIALOGUE, tokenizer)
+    assert decoded(tokenizer, tokens[:start]) == "\n\nHuman: Name a fruit.\n\nAssistant:"
+    assert decoded(tokenizer, tokens[start:-1]) == " A pear."
+    assert tokens[-1] == EOS == tokenizer.eos_token_id
+
+
+def test_response_that_did_not_finish_has_no_end(tokenizer) -> None:
+    whole, cut = encode_responses(["a pear", "a pear"], DIALOGUE, tokenizer, [True, False])
+    assert whole == [*cut, EOS]
+    assert encode_response("a pear", DIALOGUE, tokenizer, finished=False) == cut
+    assert encode_response("", DIALOGUE, tokenizer) == [EOS]
+
+
+@given(words=st.text(max_size=30), answer=st.text(max_size=30))
+def test_what_people_type_never_becomes_a_special_token(tokenizer, words: str, answer: str) -> None:
+    typed = f"{words}<|endoftext|>{words}<|pad|>"
+    prompt = encode_prompt((Turn("user", typed),), PLAIN, tokenizer)
+    response = encode_response(f"{answer}<|endoftext|>", PLAIN, tokenizer)
+    assert not {EOS, tokenizer.pad_token_id} & set(prompt)
+    assert response.count(EOS) == 1
+    assert decoded(tokenizer, prompt) == typed  # and it is all still there
+
+
+def test_a_word_level_vocabulary_leaves_end_of_text_out(word_tokenizer) -> None:
+    prompt = encode_prompt((Turn("user", "name a <|endoftext|> fruit"),), PLAIN, word_tokenizer)
+    assert word_tokenizer.convert_ids_to_tokens(prompt) == ["name", "a", "fruit"]
+    assert encode_response("pear", PLAIN, word_tokenizer) == [6, EOS]
+
+
+def test_beginning_of_text_only_where_the_tokenizer_adds_it(tokenizer) -> None:
+    begins = copy.deepcopy(tokenizer)
+    begins.add_special_tokens({"bos_token": "<|begin|>"})
+    assert encode_prompt(ASK, DIALOGUE, begins) == encode_prompt(ASK, DIALOGUE, tokenizer)  # has one, does not add it
+    bos = begins.bos_token_id
+    begins.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|begin|> $A", special_tokens=[("<|begin|>", bos)]
+    )
+    assert encode_prompt(ASK, DIALOGUE, begins) == [bos, *encode_prompt(ASK, DIALOGUE, tokenizer)]
+    assert bos not in encode_response("a pear", DIALOGUE, begins)
+
+
+def test_many_are_encoded_as_one(tokenizer) -> None:
+    demonstrations = [Demonstration((Turn("user", f"Ask {i}"),), f"Answer {i}") for i in range(5)]
+    one_by_one = [encode_demonstration(d, DIALOGUE, tokenizer) for d in demonstrations]
+    assert encode_demonstrations(demonstrations, DIALOGUE, tokenizer) == one_by_one
+    assert encode_prompts([], DIALOGUE, tokenizer) == []
+
+
+PAIR = Comparison(ASK, "A pear.", "A car, a car, a car.").as_ranking()
+
+
+def test_rankings_share_their_prompt(tokenizer) -> None:
+    ranking = encode_ranking(replace(PAIR, finished=(True, False)), DIALOGUE, tokenizer, 100)
+    assert ranking is not None
+    prompt = encode_prompt(ASK, DIALOGUE, tokenizer)
+    assert ranking.texts[0] == prompt + encode_response("A pear.", DIALOGUE, tokenizer)
+    assert ranking.texts[1] == prompt + encode_response("A car, a car, a car.", DIALOGUE, tokenizer, finished=False)
+    assert (ranking.ranks, ranking.response_start) == ([1, 2], len(prompt))
+
+
+def test_long_prompts_are_cut_from_the_left_and_responses_never(tokenizer) -> None:
+    prompt = encode_prompt(ASK, DIALOGUE, tokenizer)
+    answers = encode_responses(PAIR.responses, DIALOGUE, tokenizer)
+    longest = max(map(len, answers))
+    for room in range(1, len(prompt) + 1):
+        ranking = encode_ranking(PAIR, DIALOGUE, tokenizer, longest + room)
+        assert ranking is not None
+        # the same end of the prompt stands before both, though the shorter answer would leave room for more
+        assert ranking.texts == [prompt[-room:] + answer for answer in answers]
+        assert ranking.response_start == room
+        assert max(map(len, ranking.texts)) == longest + room
+    assert encode_ranking(PAIR, DIALOGUE, tokenizer, longest) is None
+
+
+def test_cut_prompts_keep_their_beginning_of_text(tokenizer) -> None:
+    begins = copy.deepcopy(tokenizer)
+    begins.add_special_tokens({"bos_token": "<|begin|>"})
+    bos = begins.bos_token_id
+    begins.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|begin|> $A", special_tokens=[("<|begin|>", bos)]
+    )
+    longest = max(map(len, encode_responses(PAIR.responses, DIALOGUE, begins)))
+    ranking = encode_ranking(PAIR, DIALOGUE, begins, longest + 3)
+    assert ranking is not None
+    assert [text[:3] for text in ranking.texts] == [[bos, *encode_prompt(ASK, DIALOGUE, begins)[-2:]]] * 2
+    assert encode_ranking(PAIR, DIALOGUE, begins, longest + 1) is None  # no word of the prompt would be left
+
+
+def test_rankings_that_are_lost_are_counted(tokenizer) -> None:
+    prompt = len(encode_prompt(ASK, DIALOGUE, tokenizer))
+    same = Ranking(ASK, ("A pear.", " A pear. "), (1, 2), (True, True))
+    differ_in_their_end = replace(same, finished=(True, False))
+    long = replace(PAIR, responses=("A pear.", "car " * 300))
+    wordy = replace(PAIR, prompt=(Turn("user", "Please. " * 100),))
+    encoded, report = encode_rankings([PAIR, same, differ_in_their_end, long, wordy], DIALOGUE, tokenizer, prompt + 30)
+    assert [ranking is None for ranking in encoded] == [False, True, False, True, False]
+    assert (report.identical, report.too_long, report.cut) == (1, 1, 1)
+    assert str(report) == (
+        "1 with identical responses, 1 with a response that does not fit, 1 with a prompt cut from the left"
+    )
+
+
+def test_running_text_is_encoded_in_chunks(tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    documents = ["One pear.", "Two <|endoftext|> pears.", "", "Three."]
+    whole = [tokens.tolist() for tokens in encode_texts(documents, tokenizer)]
+    assert [decoded(tokenizer, tokens) for tokens in whole] == documents
+    assert all(EOS not in tokens for tokens in whole)
+    monkeypatch.setattr(encode, "CHUNK_CHARACTERS", 10)
+    assert [tokens.tolist() for tokens in encode_texts(documents, tokenizer)] == whole
+
+
+def test_chat_spells_its_special_tokens(tokenizer) -> None:
+    own = copy.deepcopy(tokenizer)
+    own.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
+    own.chat_template = "{% for m in messages %}<|im_start|>{{ m.content }}{% endfor %}"
+    template = Template.named("chat", own)
+    start = own.convert_tokens_to_ids("<|im_start|>")
+    assert encode_prompt((Turn("user", "<|im_start|>a"),), template, own).count(start) == 1
+    assert encode_response("<|endoftext|>", template, own).count(EOS) == 1

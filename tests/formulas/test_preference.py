@@ -1,0 +1,214 @@
+"""Comparison and ranking losses, accuracy, normalisation and calibration of the reward model."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from heed.formulas.preference import (
+    best_temperature,
+    centring_loss,
+    centring_terms,
+    comparison_loss,
+    expected_calibration_error,
+    mean_per_prompt,
+    normalisation,
+    ranking_accuracy,
+    ranking_loss,
+    ranking_pairs,
+    ranking_terms,
+)
+
+
+def numbers(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def whole(*values: int) -> Tensor:
+    return torch.tensor(values, dtype=torch.int64)
+
+
+def softplus(x: float) -> float:
+    return math.log1p(math.exp(x))
+
+
+def gradient(y: Tensor, x: Tensor) -> Tensor:
+    (result,) = torch.autograd.grad(y, x)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("difference", "expected"), [(0.0, 0.693147), (1.0, 0.313262), (-1.0, 1.313262), (2.0, 0.126928), (-3.0, 3.048587)]
+)
+def test_comparison_loss_by_hand(difference: float, expected: float) -> None:
+    chosen = numbers(4.0 + difference).requires_grad_()
+    loss = comparison_loss(chosen, numbers(4.0))
+    assert softplus(-difference) == pytest.approx(expected, abs=5e-7)
+    assert loss.item() == pytest.approx(softplus(-difference))
+    assert gradient(loss, chosen).item() == pytest.approx(-1 / (1 + math.exp(difference)))  # −σ(−Δ)
+
+
+def test_comparison_loss_is_a_mean_with_a_margin_and_does_not_overflow() -> None:
+    chosen, rejected = numbers(2.0, 0.5, -1.0), numbers(1.0, 1.0, 2.0)  # Δ = 1, −.5, −3
+    expected = (softplus(-1.0 + 0.25) + softplus(0.5 + 0.25) + softplus(3.0 + 0.25)) / 3
+    assert comparison_loss(chosen, rejected, margin=0.25).item() == pytest.approx(expected)
+    assert comparison_loss(chosen + 50, rejected + 50, margin=0.25).item() == pytest.approx(expected)
+    assert comparison_loss(numbers(-1000.0), numbers(0.0)).item() == 1000
+
+
+def test_ranking_pairs_by_hand() -> None:
+    # prompt 0: ranks 2, 1, 2 (a tie) · prompt 2: ranks 3, 1 · in between a lone response
+    better, worse = ranking_pairs(whole(2, 3, 1, 1, 2, 1), whole(0, 2, 0, 1, 0, 2))
+    found = set(zip(better.tolist(), worse.tolist(), strict=True))
+    assert found == {(2, 0), (2, 4), (5, 1)}
+    assert len(better) == 3
+
+
+def test_mean_per_prompt_by_hand() -> None:
+    found = mean_per_prompt(numbers(1.0, 10.0, 2.0, 6.0), whole(0, 3, 0, 0))
+    assert found.tolist() == [3.0, 10.0]
+
+
+def test_ranking_loss_of_one_prompt_by_hand() -> None:
+    scores = numbers(1.0, 0.2, -0.5).requires_grad_()
+    loss = ranking_loss(scores, whole(1, 2, 3), whole(0, 0, 0))
+    assert loss.item() == pytest.approx((softplus(-0.8) + softplus(-1.5) + softplus(-0.7)) / 3)
+    assert loss.item() == pytest.approx(0.3252333, abs=5e-8)
+
+    def push(difference: float) -> float:
+        return 1 / (1 + math.exp(difference)) / 3  # σ(−Δ) / pairs
+
+    expected = [-push(0.8) - push(1.5), push(0.8) - push(0.7), push(1.5) + push(0.7)]
+    assert expected == pytest.approx([-0.164150, -0.007262, 0.171413], abs=5e-7)
+    assert gradient(loss, scores).tolist() == pytest.approx(expected)
+
+
+def test_ranking_loss_of_two_is_the_comparison_loss() -> None:
+    chosen, rejected = numbers(0.3, -1.0, 2.0), numbers(0.1, 1.5, -2.0)
+    interleaved = torch.stack([rejected, chosen], dim=1).flatten()
+    found = ranking_loss(interleaved, whole(2, 1, 2, 1, 2, 1), whole(0, 0, 1, 1, 2, 2))
+    assert_close(found, comparison_loss(chosen, rejected))
+
+
+def test_ties_are_dropped_from_sum_and_count() -> None:
+    scores = numbers(1.0, 0.2, -0.5)
+    found = ranking_loss(scores, whole(1, 2, 2), whole(0, 0, 0))
+    assert found.item() == pytest.approx((softplus(-0.8) + softplus(-1.5)) / 2)
+
+
+# prompt 0 has three responses, prompt 1 two, prompt 2 a tie, prompt 4 one alone
+SCORES = numbers(1.0, 0.2, -0.5, 0.0, 2.0, 9.0, -9.0, 5.0)
+RANKS, SEGMENTS = whole(1, 2, 3, 1, 2, 1, 1, 1), whole(0, 0, 0, 1, 1, 2, 2, 4)
+PER_PROMPT = [(softplus(-0.8) + softplus(-1.5) + softplus(-0.7)) / 3, softplus(2.0)]
+SQUARES = [(1.2**2 + 0.5**2 + 0.3**2) / 3, 2.0**2]
+
+
+def test_every_prompt_with_a_strict_pair_weighs_the_same() -> None:
+    assert ranking_terms(SCORES, RANKS, SEGMENTS).tolist() == pytest.approx(PER_PROMPT)
+    assert ranking_loss(SCORES, RANKS, SEGMENTS).item() == pytest.approx(sum(PER_PROMPT) / 2)
+
+
+def test_centring_loss_by_hand_and_of_two_is_the_mean_square_of_sums() -> None:
+    assert centring_terms(SCORES, RANKS, SEGMENTS).tolist() == pytest.approx(SQUARES)
+    assert centring_loss(SCORES, RANKS, SEGMENTS).item() == pytest.approx(sum(SQUARES) / 2)
+    pairs = centring_loss(numbers(1.0, 2.0, -4.0, 1.0), whole(1, 2, 2, 1), whole(0, 0, 1, 1))
+    assert pairs.item() == pytest.approx((3.0**2 + 3.0**2) / 2)
+    opposite = numbers(1.5, -1.5)
+    assert centring_loss(opposite, whole(1, 2), whole(0, 0)).item() == 0  # already centred, however far apart
+
+
+def test_order_of_responses_and_a_shift_per_prompt_do_not_matter() -> None:
+    order = torch.randperm(8, generator=torch.Generator().manual_seed(1))
+    expected = sum(PER_PROMPT) / 2
+    assert ranking_loss(SCORES[order], RANKS[order], SEGMENTS[order]).item() == pytest.approx(expected)
+    shifted = SCORES + 10.0 * SEGMENTS
+    assert ranking_loss(shifted, RANKS, SEGMENTS).item() == pytest.approx(expected)
+    assert gradient(ranking_loss(leaf := SCORES.clone().requires_grad_(), RANKS, SEGMENTS), leaf).sum().abs() < 1e-12
+
+
+def test_a_batch_of_ties_has_no_loss_and_no_gradient() -> None:
+    scores = numbers(1.0, 2.0).requires_grad_()
+    for loss in (ranking_loss, centring_loss):
+        tied = loss(scores, whole(1, 1), whole(0, 0))
+        assert tied.item() == 0
+        assert gradient(tied, scores).tolist() == [0, 0]
+
+
+def test_microbatches_of_prompts_give_the_same_gradient() -> None:
+    scores = SCORES.clone().requires_grad_()
+    for terms, loss in ((ranking_terms, ranking_loss), (centring_terms, centring_loss)):
+        accumulated = torch.zeros_like(scores)
+        for rows in (slice(0, 3), slice(3, 8)):
+            part = terms(scores[rows], RANKS[rows], SEGMENTS[rows]).sum() / 2
+            accumulated += gradient(part, scores)
+        assert_close(accumulated, gradient(loss(scores, RANKS, SEGMENTS), scores), atol=1e-12, rtol=0)
+
+
+def test_ranking_accuracy_by_hand() -> None:
+    # right, right (across), tie; then a wrong pair of another prompt
+    scores, ranks, segments = numbers(3.0, 1.0, 1.0, 0.0, 5.0), whole(1, 2, 3, 1, 2), whole(0, 0, 0, 7, 7)
+    correct, better, worse = ranking_accuracy(scores, ranks, segments)
+    found = dict(zip(zip(better.tolist(), worse.tolist(), strict=True), correct.tolist(), strict=True))
+    assert found == {(0, 1): 1.0, (0, 2): 1.0, (1, 2): 0.5, (3, 4): 0.0}
+
+
+def test_normalisation_by_hand() -> None:
+    gain, bias = normalisation(None, numbers(-2.0, 6.0))
+    assert (gain, bias) == pytest.approx((0.25, -0.5))
+    assert [gain * s + bias for s in (-2.0, 6.0)] == pytest.approx([-1.0, 1.0])
+    gain, bias = normalisation(numbers(4.0, 5.0, 12.0), numbers(-2.0, 6.0))  # people's answers average 7
+    assert (gain, bias) == pytest.approx((0.25, -1.75))
+
+
+def test_normalised_scores_have_sd_1_on_samples_and_mean_0_on_demonstrations() -> None:
+    generator = torch.Generator().manual_seed(0)
+    demonstrations, samples = 3 + torch.randn(50, generator=generator), 7 * torch.randn(200, generator=generator) - 4
+    gain, bias = normalisation(demonstrations, samples)
+    assert (gain * demonstrations + bias).mean().abs() < 1e-6
+    assert (gain * samples + bias).square().mean() - (gain * samples + bias).mean() ** 2 == pytest.approx(1, abs=1e-5)
+    assert gain > 0  # the order of responses, and so every accuracy, stays as it was
+    with pytest.raises(ZeroDivisionError):
+        normalisation(None, numbers(2.0, 2.0))
+
+
+def test_calibration_error_by_hand() -> None:
+    # bin .6: half right, gap .1 · bin .9: all right, gap .1
+    assert expected_calibration_error(numbers(0.6, 0.6, 0.9, 0.9), numbers(1, 0, 1, 1)).item() == pytest.approx(0.10)
+    # a bin of one and a bin of three: (1·|1 − .55| + 3·|2/3 − .8|) / 4
+    found = expected_calibration_error(numbers(0.55, 0.8, 0.8, 0.8), numbers(1, 1, 1, 0)).item()
+    assert found == pytest.approx((0.45 + 3 * (0.8 - 2 / 3)) / 4)
+
+
+def test_calibration_bins_are_of_equal_width_and_certainty_is_in_the_last() -> None:
+    # .62 and .68 share a bin of ten and cancel; of twenty they do not
+    p, y = numbers(0.62, 0.68), numbers(1, 0)
+    assert expected_calibration_error(p, y).item() == pytest.approx(abs(0.5 - 0.65))
+    assert expected_calibration_error(p, y, bins=20).item() == pytest.approx((0.38 + 0.68) / 2)
+    # 1.0 joins .95: gap |(1 − 1) + (0 − .95)| / 2, not the same two apart
+    assert expected_calibration_error(numbers(1.0, 0.95), numbers(1, 0)).item() == pytest.approx(0.95 / 2)
+    # .75 + certainty that is wrong: the signs of gaps within a bin cancel
+    assert expected_calibration_error(numbers(1.0, 0.95, 0.95), numbers(0, 1, 1)).item() == pytest.approx(0.9 / 3)
+
+
+def test_best_temperature_by_hand() -> None:
+    # three margins of +1 and one of −1: σ(1/T) = 3/4, so T = 1 / ln 3; margins five times as large: 5 T
+    assert best_temperature(numbers(1, 1, 1, -1)) == pytest.approx(1 / math.log(3), abs=1e-9)
+    assert best_temperature(numbers(5, 5, 5, -5)) == pytest.approx(5 / math.log(3), abs=1e-9)
+
+
+def test_best_temperature_is_where_the_loss_is_least() -> None:
+    margins = numbers(0.3, 2.0, -0.7, 1.5, -0.1, 0.8)
+    best = best_temperature(margins)
+    losses = [comparison_loss(margins / t, torch.zeros_like(margins)).item() for t in (0.99 * best, best, 1.01 * best)]
+    assert min(losses) == losses[1]
+    assert 0.05 < best < 20
+
+
+def test_best_temperature_stops_at_its_limits() -> None:
+    assert best_temperature(numbers(1.0, 2.0)) == pytest.approx(0.01)  # never wrong: be certain
+    assert best_temperature(numbers(1.0, -2.0)) == pytest.approx(100.0)  # wrong on balance: know nothing
+    assert best_temperature(numbers(1.0, -2.0), limit=7.0) == pytest.approx(7.0)

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from torch.testing import assert_close
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+from heed.errors import CheckpointError
+from heed.models.external_reward import ExternalReward
+
+WORDS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
+WORDS += ["red", "green", "blue", "what", "colour", "is", "the", "sky", "no", "yes", "it"]
+
+
+@pytest.fixture(scope="session")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An encoder with a tokenizer that no policy shares, reading [CLS] question [SEP] answer [SEP]."""
+    path = tmp_path_factory.mktemp("judge")
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]", unk_token="[UNK]",
+        model_max_length=16, model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    ).save_pretrained(path)  # fmt: skip
+    torch.manual_seed(1)
+    config = BertConfig(
+        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=16, num_labels=1, initializer_range=0.5,
+    )  # fmt: skip
+    BertForSequenceClassification(config).save_pretrained(path)
+    return path
+
+
+def test_pair_form_reads_question_and_answer_as_two_segments(judge: Path) -> None:
+    external = ExternalReward.load(str(judge), "pair", 2, torch.device("cpu"))
+    scores = external.score_texts(["what colour is the sky", "is it red"], ["blue", "no"])
+    ids = torch.tensor([[1, 7, 8, 9, 10, 11, 2, 6, 2]])
+    segments = torch.tensor([[0, 0, 0, 0, 0, 0, 0, 1, 1]])
+    stock = BertForSequenceClassification.from_pretrained(judge).eval()
+    expected = stock(input_ids=ids, token_type_ids=segments).logits[0, 0].detach()
+    assert_close(scores[0], expected, atol=1e-5, rtol=0)
+
+
+def test_scores_do_not_depend_on_the_batch_and_keep_their_order(judge: Path) -> None:
+    questions = ["what colour is the sky", "is it red", "no", "is the sky blue"]
+    answers = ["blue blue blue", "no", "yes it is", "red"]
+    one, four = (ExternalReward.load(str(judge), "pair", size, torch.device("cpu")) for size in (1, 4))
+    assert_close(one.score_texts(questions, answers), four.score_texts(questions, answers), atol=1e-5, rtol=0)
+
+
+def test_too_long_a_question_is_cut_and_the_answer_kept(judge: Path) -> None:
+    external = ExternalReward.load(str(judge), "pair", 4, torch.device("cpu"))
+    long = "what colour is the sky " * 10
+    scores = external.score_texts([long, long], ["blue", "red"])
+    assert scores[0] != scores[1]
+
+
+def test_text_form_and_normalisation(judge: Path) -> None:
+    external = ExternalReward.load(str(judge), "text", 4, torch.device("cpu"))
+    raw = external.score_texts(["what colour is the sky"], [" blue"])
+    assert_close(external.normalised(2.0, -3.0).score_texts(["what colour is the sky"], [" blue"]), 2 * raw - 3)
+
+
+def test_a_model_that_is_not_there_and_one_that_gives_two_numbers(judge: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="nobody/no-judge: cannot be loaded"):
+        ExternalReward.load("nobody/no-judge", "pair", 4, torch.device("cpu"))
+    BertForSequenceClassification(BertConfig(
+        vocab_size=14, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, num_labels=2,
+    )).save_pretrained(tmp_path)  # fmt: skip
+    with pytest.raises(CheckpointError, match="gives 2 numbers"):
+        ExternalReward.load(str(tmp_path), "pair", 4, torch.device("cpu"))

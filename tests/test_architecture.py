@@ -1,0 +1,112 @@
+"""Imports point down, command line and settings stay light, files stay short."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HOUSE = ROOT / "heed"
+
+FLOORS = {
+    "errors": 0,
+    "formulas": 1, "records": 1, "batches": 1, "config": 1, "settings": 1,
+    "models": 2, "data": 2, "training": 2, "doctor": 2, "report": 2,
+    "stages": 3, "pocket": 3,
+    "flows": 4,
+    "cli": 5,
+}  # fmt: skip
+LONGEST_FILE = 300
+SOURCES = sorted(path for path in HOUSE.rglob("*.py"))
+NAMES = [str(path.relative_to(ROOT)) for path in SOURCES]
+
+
+STAGES = {
+    path.stem for path in (HOUSE / "stages").glob("*.py") if re.search(r"^def run\(", path.read_text(), re.MULTILINE)
+}
+"""Modules that run by name; the others in `stages/` are parts of one (`rollout` of `ppo`)."""
+
+
+def room(module: str) -> str:
+    """The room of a dotted name: `heed.formulas.ppo` → formulas."""
+    return module.split(".")[1]
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Every module of heed that a file imports, at the top or inside a function."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith("heed."))
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "heed":
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def broken_rules(importer: str, module: str) -> list[str]:
+    """What an import breaks: a floor is higher, or another room on the same floor, or another stage."""
+    here, there = room(importer), room(module)
+    if here != there and FLOORS[there] >= FLOORS[here]:
+        return [f"{importer} imports {module}: {there} is not below {here}"]
+    if here == there == "stages" and module.split(".")[2] in STAGES:
+        return [f"{importer} imports {module}: stages hand each other files"]
+    return []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=NAMES)
+def test_imports_point_down(path: Path) -> None:
+    importer = module_of(path)
+    if importer == "heed.__init__":
+        assert path.read_text() == ""
+        return
+    assert room(importer) in FLOORS, f"{importer}: give the room a floor"
+    broken = [rule for module in imported(path) for rule in broken_rules(importer, module)]
+    assert not broken, "\n".join(broken)
+
+
+def test_rules_can_fail() -> None:
+    assert broken_rules("heed.formulas.ppo", "heed.models.policy.Policy")
+    assert broken_rules("heed.data.encode", "heed.models.load")
+    assert broken_rules("heed.stages.sft", "heed.stages.ppo.run")
+    assert not broken_rules("heed.formulas.ppo", "heed.formulas.masked.masked_mean")
+    assert not broken_rules("heed.stages.ppo", "heed.stages.rollout.collect")
+    assert not broken_rules("heed.training.run_dir", "heed.config")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=NAMES)
+def test_file_is_short_and_named_for_what_it_holds(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_FILE, "split it by its nouns"
+    assert path.stem not in ("utils", "util", "helpers", "helper", "misc", "common_utils")
+
+
+@pytest.mark.parametrize("path", sorted(HOUSE.rglob("__init__.py")), ids=lambda path: path.parent.name)
+def test_inits_are_empty(path: Path) -> None:
+    assert path.read_text() == ""
+
+
+@pytest.mark.parametrize("path", sorted((HOUSE / "formulas").glob("[a-z]*.py")), ids=lambda path: path.stem)
+def test_formulas_import_arithmetic_and_nothing_else(path: Path) -> None:
+    allowed = {"heed", "torch", "numpy", "jaxtyping", "sacrebleu", *sys.stdlib_module_names}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        assert {name.split(".")[0] for name in names} <= allowed
+
+
+def test_command_line_and_settings_leave_torch_alone() -> None:
+    stems = [path.stem for path in (HOUSE / "settings").glob("[a-z]*.py")]
+    lines = ["import sys, heed.cli, heed.config, heed.errors", *(f"import heed.settings.{stem}" for stem in stems)]
+    lines += [
+        "heavy = {'torch', 'transformers', 'datasets', 'numpy'} & set(sys.modules)",
+        "sys.exit(str(heavy) if heavy else 0)",
+    ]
+    found = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
