@@ -13,6 +13,8 @@ def best_of_n_weights(samples: int, n: int) -> Float[Tensor, " samples"]:
     """Weight of the i-th lowest (i = 1 … samples) in the mean, over all subsets of size n, of the subset's highest.
 
         w_i = C(i − 1, n − 1) / C(samples, n)
+
+    The weights of i < n are 0: the highest of n has n − 1 below it.
     """
     total = math.comb(samples, n)
     return torch.tensor([math.comb(i, n - 1) / total for i in range(samples)], dtype=torch.float64)

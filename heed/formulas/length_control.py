@@ -14,7 +14,12 @@ NEWTON_STEPS = 25
 
 
 def length_controlled_win_rate(
-    scores_a: ArrayLike, scores_b: ArrayLike, lengths_a: ArrayLike, lengths_b: ArrayLike, seed: int = 0, resamples: int = 1000
+    scores_a: ArrayLike,
+    scores_b: ArrayLike,
+    lengths_a: ArrayLike,
+    lengths_b: ArrayLike,
+    seed: int = 0,
+    resamples: int = 1000,
 ) -> Estimate:
     """How often a would be preferred to b if their responses were equally long, bootstrapped over prompts.
 
@@ -36,7 +41,7 @@ def length_controlled_win_rate(
 
 
 def fit_logistic(outcomes: NDArray[np.float64], covariate: NDArray[np.float64]) -> tuple[float, float]:
-    """(a, b) of P(outcome) = σ(a + b · covariate), by Newton's method on the likelihood less ½ · PENALTY · (a² + b²)."""
+    """(a, b) of P(outcome) = σ(a + b · covariate): Newton's method on the likelihood less ½ · PENALTY · (a² + b²)."""
     design = np.stack([np.ones_like(covariate), covariate], axis=1)
     weights = np.zeros(2)
     for _ in range(NEWTON_STEPS):

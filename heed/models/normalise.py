@@ -1,4 +1,4 @@
-"""A reward model's zero and unit: people's demonstrations score 0, samples of the SFT model have standard deviation 1."""
+"""A reward model's zero and unit: people's demonstrations average 0, the SFT model's samples have sd 1."""
 
 from __future__ import annotations
 

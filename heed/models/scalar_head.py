@@ -137,7 +137,8 @@ def save_scalar(model: ScalarModel, path: Path) -> None:
 
 def _stock_model(model: ScalarModel) -> PreTrainedModel:
     """The stock class of the same architecture, without memory for its weights yet."""
-    config = type(model.trunk.model.config).from_dict({**model.trunk.model.config.to_dict(), "num_labels": 1})
+    config = type(model.trunk.model.config).from_dict(model.trunk.model.config.to_dict())
+    config.num_labels = 1
     config.reward_gain, config.reward_bias = model.gain, model.bias
     auto = AutoModelForSequenceClassification if isinstance(model, RewardModel) else AutoModelForTokenClassification
     with torch.device("meta"):

@@ -7,6 +7,7 @@ drops every gradient. Backpropagate inside the context in which the forward pass
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,7 +38,7 @@ class Trunk:
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
         self.model, self.tokenizer, self.name = model, tokenizer, name
         self.body: nn.Module = model.base_model
-        self.head: nn.Module = model.get_output_embeddings()
+        self.head = _float32_head(model)
         self.model.config.pad_token_id = tokenizer.pad_token_id
         self.adapters: dict[str, LoraConfig] = {}
         self._hash: str | None = None
@@ -212,4 +213,11 @@ class Trunk:
 
     def logits(self, hidden: Float[Tensor, "tokens width"]) -> Float[Tensor, "tokens vocab"]:
         """Logits in float32. `hidden` is flat and contiguous: a slice of a batch would be multiplied row by row."""
-        return self.head(hidden).float()
+        return self.head(hidden.float())
+
+
+def _float32_head(model: PreTrainedModel) -> nn.Module:
+    """The output head, as a float32 copy where the trunk is in bfloat16: GPT-2's logits lie around −35, where
+    neighbouring bfloat16 numbers are 0.25 apart."""
+    head = model.get_output_embeddings()
+    return head if head.weight.dtype == torch.float32 else copy.deepcopy(head).float().requires_grad_(False)

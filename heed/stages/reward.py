@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-import heed
 from heed.data.batch import ranking_batch, token_budget_batches
 from heed.data.encode import EncodedRanking, encode_demonstrations, encode_prompts
 from heed.data.hygiene import halves, split_by_group
@@ -72,7 +71,8 @@ def run(settings: RewardSettings) -> Path:
         lost = {"training": training.lost, "held_out": validation.lost}
         run_dir.write_json("report.json", {**report, "dropped": lost, "normalisation": note})
         print_figures(headline(report), f"reward model on {len(validation.rankings):,} held-out rankings")
-        run_dir.finished(f"heed ppo --model {settings.model} --reward-model {settings.output} --prompts FILE --output runs/ppo")
+        judged_by = f"--model {settings.model} --reward-model {settings.output}"
+        run_dir.finished(f"heed ppo {judged_by} --prompts FILE --output runs/ppo")
     return run_dir.path
 
 
@@ -118,7 +118,8 @@ def whole_texts(
 def reference_prompts(
     rankings: Sequence[Ranking], template: Template, reference: Policy, room: int, settings: RewardSettings
 ) -> list[list[int]]:
-    """`normalise_prompts` prompts of the training rankings that leave room for a response; all, then again, if fewer."""
+    """`normalise_prompts` prompts of the training rankings that leave room for a response; where there are fewer,
+    they are asked again."""
     distinct = list(dict.fromkeys(ranking.prompt for ranking in rankings))
     encoded = encode_prompts(distinct, template, reference.trunk.tokenizer)
     fitting = [tokens for tokens in encoded if len(tokens) + settings.sampling.max_new_tokens <= room]
@@ -182,12 +183,12 @@ def draw_batches(count: int, settings: RewardSettings) -> list[list[int]]:
     return [rows.tolist() for rows in order.split(settings.batch)]
 
 
-def backpropagate(
-    model: RewardModel, rankings: Sequence[EncodedRanking], settings: RewardSettings
-) -> dict[str, float]:
-    """Add up the gradient of one step's loss, the mean over its prompts whatever the microbatches; returns its parts.
+def backpropagate(model: RewardModel, rankings: Sequence[EncodedRanking], settings: RewardSettings) -> dict[str, float]:
+    """Add up the gradient of one step's loss; returns its parts.
 
-        loss = mean over prompts [ ranking term + centring · centring term ]
+        loss = mean over the step's prompts [ ranking term + centring · centring term ]
+
+    Every microbatch's terms are divided by the step's number of prompts, so that their size changes nothing.
     """
     sums: Counter[str] = Counter()
     longest = [max(len(text) for text in ranking.texts) for ranking in rankings]
@@ -208,7 +209,9 @@ def backpropagate(
     return dict(sums)
 
 
-def measure(model: RewardModel, validation: RankingSet, settings: RewardSettings, all_of_them: bool) -> dict[str, float]:
+def measure(
+    model: RewardModel, validation: RankingSet, settings: RewardSettings, all_of_them: bool
+) -> dict[str, float]:
     """Held-out accuracy and loss with their intervals, for `metrics.jsonl`."""
     count = len(validation.rankings) if all_of_them else WHILE_TRAINING
     rankings, sources = validation.rankings[:count], validation.sources[:count]
@@ -235,6 +238,5 @@ def save(model: RewardModel, note: dict[str, Any], template: Template, path: Pat
         "base": model.trunk.name,
         "base_hash": model.trunk.hash,
         "reward": note,
-        "heed": heed.__version__,
     }
     write_metadata(path, about)

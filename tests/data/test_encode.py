@@ -64,16 +64,25 @@ def test_a_word_level_vocabulary_leaves_end_of_text_out(word_tokenizer) -> None:
     assert encode_response("pear", PLAIN, word_tokenizer) == [6, EOS]
 
 
-def test_beginning_of_text_only_where_the_tokenizer_adds_it(tokenizer) -> None:
-    begins = copy.deepcopy(tokenizer)
-    begins.add_special_tokens({"bos_token": "<|begin|>"})
-    assert encode_prompt(ASK, DIALOGUE, begins) == encode_prompt(ASK, DIALOGUE, tokenizer)  # has one, does not add it
-    bos = begins.bos_token_id
-    begins.backend_tokenizer.post_processor = TemplateProcessing(
-        single="<|begin|> $A", special_tokens=[("<|begin|>", bos)]
+@pytest.fixture
+def beginning_tokenizer(tokenizer):
+    """The same tokenizer, which now puts a beginning-of-text token before every text."""
+    own = copy.deepcopy(tokenizer)
+    own.add_special_tokens({"bos_token": "<|begin|>"})
+    own.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|begin|> $A", special_tokens=[("<|begin|>", own.bos_token_id)]
     )
-    assert encode_prompt(ASK, DIALOGUE, begins) == [bos, *encode_prompt(ASK, DIALOGUE, tokenizer)]
-    assert bos not in encode_response("a pear", DIALOGUE, begins)
+    return own
+
+
+def test_beginning_of_text_only_where_the_tokenizer_adds_it(tokenizer, beginning_tokenizer) -> None:
+    bos = beginning_tokenizer.bos_token_id
+    prompt = encode_prompt(ASK, DIALOGUE, tokenizer)
+    assert encode_prompt(ASK, DIALOGUE, beginning_tokenizer) == [bos, *prompt]
+    assert bos not in encode_response("a pear", DIALOGUE, beginning_tokenizer)
+    has_one_and_does_not_add_it = copy.deepcopy(tokenizer)
+    has_one_and_does_not_add_it.add_special_tokens({"bos_token": "<|begin|>"})
+    assert encode_prompt(ASK, DIALOGUE, has_one_and_does_not_add_it) == prompt
 
 
 def test_many_are_encoded_as_one(tokenizer) -> None:
@@ -109,18 +118,13 @@ def test_long_prompts_are_cut_from_the_left_and_responses_never(tokenizer) -> No
     assert encode_ranking(PAIR, DIALOGUE, tokenizer, longest) is None
 
 
-def test_cut_prompts_keep_their_beginning_of_text(tokenizer) -> None:
-    begins = copy.deepcopy(tokenizer)
-    begins.add_special_tokens({"bos_token": "<|begin|>"})
-    bos = begins.bos_token_id
-    begins.backend_tokenizer.post_processor = TemplateProcessing(
-        single="<|begin|> $A", special_tokens=[("<|begin|>", bos)]
-    )
-    longest = max(map(len, encode_responses(PAIR.responses, DIALOGUE, begins)))
-    ranking = encode_ranking(PAIR, DIALOGUE, begins, longest + 3)
+def test_cut_prompts_keep_their_beginning_of_text(beginning_tokenizer) -> None:
+    longest = max(map(len, encode_responses(PAIR.responses, DIALOGUE, beginning_tokenizer)))
+    prompt = encode_prompt(ASK, DIALOGUE, beginning_tokenizer)
+    ranking = encode_ranking(PAIR, DIALOGUE, beginning_tokenizer, longest + 3)
     assert ranking is not None
-    assert [text[:3] for text in ranking.texts] == [[bos, *encode_prompt(ASK, DIALOGUE, begins)[-2:]]] * 2
-    assert encode_ranking(PAIR, DIALOGUE, begins, longest + 1) is None  # no word of the prompt would be left
+    assert [text[:3] for text in ranking.texts] == [[prompt[0], *prompt[-2:]]] * 2
+    assert encode_ranking(PAIR, DIALOGUE, beginning_tokenizer, longest + 1) is None  # no word of it would be left
 
 
 def test_rankings_that_are_lost_are_counted(tokenizer) -> None:
@@ -146,11 +150,19 @@ def test_running_text_is_encoded_in_chunks(tokenizer, monkeypatch: pytest.Monkey
     assert [tokens.tolist() for tokens in encode_texts(documents, tokenizer)] == whole
 
 
-def test_chat_spells_its_special_tokens(tokenizer) -> None:
-    own = copy.deepcopy(tokenizer)
+def test_a_prompt_that_just_fits_is_not_cut(tokenizer) -> None:
+    room = len(encode_prompt(ASK, DIALOGUE, tokenizer)) + max(
+        map(len, encode_responses(PAIR.responses, DIALOGUE, tokenizer))
+    )
+    assert [encode_rankings([PAIR], DIALOGUE, tokenizer, room - i)[1].cut for i in (0, 1)] == [0, 1]
+
+
+def test_chat_spells_its_special_tokens(beginning_tokenizer) -> None:
+    own = beginning_tokenizer
     own.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
     own.chat_template = "{% for m in messages %}<|im_start|>{{ m.content }}{% endfor %}"
     template = Template.named("chat", own)
     start = own.convert_tokens_to_ids("<|im_start|>")
     assert encode_prompt((Turn("user", "<|im_start|>a"),), template, own).count(start) == 1
+    assert own.bos_token_id not in encode_prompt(ASK, template, own)  # its template writes one, or wants none
     assert encode_response("<|endoftext|>", template, own).count(EOS) == 1

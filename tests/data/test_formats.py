@@ -69,7 +69,10 @@ PAIRS = [
         },
         (SYSTEM, ASK), "Good", "Bad",
     ),
-    ("AlpacaFarm pairs", {"instruction": "Ask.", "output_1": "Good", "output_2": "Bad", "preference": 1}, (ASK,), "Good", "Bad"),
+    (
+        "AlpacaFarm pairs",
+        {"instruction": "Ask.", "output_1": "Good", "output_2": "Bad", "preference": 1}, (ASK,), "Good", "Bad",
+    ),
 ]  # fmt: skip
 
 
@@ -92,7 +95,11 @@ def test_pairs(
 ANSWERED = [
     ("demonstrations", {"prompt": "Ask.", "response": " Good\n"}, (ASK,), " Good\n"),  # words are not touched
     ("demonstrations", {"prompt": TRANSCRIPT, "response": " Good"}, TALK, " Good"),
-    ("demonstrations", {"prompt": [{"role": "system", "content": "Be brief."}, MESSAGES[2]], "response": "Good"}, (SYSTEM, ASK), "Good"),
+    (
+        "demonstrations",
+        {"prompt": [{"role": "system", "content": "Be brief."}, MESSAGES[2]], "response": "Good"},
+        (SYSTEM, ASK), "Good",
+    ),
     ("TRL prompt-completion", {"prompt": "Ask.", "completion": " Good"}, (ASK,), " Good"),
     ("TRL prompt-completion", {"prompt": MESSAGES, "completion": GOOD}, TALK, "Good"),
     ("Alpaca", {"instruction": "Ask.", "input": "", "output": "Good"}, (ASK,), "Good"),
@@ -103,7 +110,10 @@ ANSWERED = [
         {"instruction": "Ask.", "output": "Good", "system": "Be brief.", "history": [["Hi", "Hello"]]},
         (SYSTEM, *TALK), "Good",
     ),
-    ("ShareGPT conversations", {"conversations": [{"from": "human", "value": "Ask."}, {"from": "gpt", "value": "Good"}]}, (ASK,), "Good"),
+    (
+        "ShareGPT conversations",
+        {"conversations": [{"from": "human", "value": "Ask."}, {"from": "gpt", "value": "Good"}]}, (ASK,), "Good",
+    ),
     ("TRL messages", {"messages": [MESSAGES[2], *GOOD]}, (ASK,), "Good"),
     ("transcripts", {"text": "\n\nHuman: Ask.\n\nAssistant: Good"}, (ASK,), "Good"),
 ]  # fmt: skip

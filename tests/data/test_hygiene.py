@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heed.data.encode import encode_prompt
 from heed.data.hygiene import clean, drop_near_duplicates, halves, limit_per_user, split_by_group
 from heed.data.template import Template
 from heed.errors import DataError
@@ -67,6 +68,14 @@ def test_counts(tokenizer) -> None:
     assert kept == [records[0], records[2]]
     assert (report.read, report.near_duplicates, report.over_user, report.too_long, report.kept) == (5, 1, 1, 1, 2)
     assert str(report) == ("kept 2 of 5 prompts; dropped 1 near duplicates, 1 beyond a user's share, 1 too long")
+
+
+def test_a_prompt_of_just_so_many_tokens_is_kept(tokenizer) -> None:
+    template = Template.named("dialogue")
+    length = len(encode_prompt(ask("one").prompt, template, tokenizer))
+    assert clean([ask("one")], HygieneSettings(max_prompt_tokens=length), template, tokenizer)[0]
+    with pytest.raises(DataError):
+        clean([ask("one")], HygieneSettings(max_prompt_tokens=length - 1), template, tokenizer)
 
 
 def test_nothing_left(tokenizer) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import gc
 import os
 import shutil
 import signal
@@ -24,6 +25,7 @@ from typing import NamedTuple
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
 
 import pytest
 from mutants import MUTANTS, TESTS, Mutant
@@ -86,7 +88,8 @@ def run_tests(place: Path, module: str) -> int:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
     files = [str(place / "tests" / "formulas" / name) for name in TESTS[module]]
-    code = int(pytest.main(["-x", "-q", "--no-header", "-p", "no:cacheprovider", f"--rootdir={place}", *files]))
+    options = ["-x", "-q", "--no-header", "--assert=plain", "-p", "no:cacheprovider"]
+    code = int(pytest.main([*options, f"--rootdir={place}", *files]))
     loaded = sys.modules.get(f"heed.formulas.{module}")
     return code if loaded and str(loaded.__file__).startswith(str(place)) else LOST
 
@@ -138,7 +141,10 @@ def load_everything_once() -> None:
 
     assert beartype and hypothesis and jaxtyping and numpy
     torch.set_num_threads(1)
+    torch.testing.assert_close(torch.zeros(1), torch.zeros(1))  # its first call imports for seconds
     sys.dont_write_bytecode = True
+    gc.collect()
+    gc.freeze()  # pytest collects garbage twice in each fork
 
 
 def main() -> int:

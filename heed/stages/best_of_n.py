@@ -1,0 +1,141 @@
+"""The baseline: sample n responses, keep the best-scored. No training, and a curve to compare PPO with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from heed.data.prompts import PromptSet, prompt_set
+from heed.data.sources import read_prompts
+from heed.data.template import Template
+from heed.errors import ConfigError
+from heed.formulas.best_of_n import best_of_n
+from heed.formulas.kl import best_of_n_kl
+from heed.formulas.statistics import bootstrap_mean
+from heed.models.answers import Answers, answer
+from heed.models.checkpoint import open_checkpoint
+from heed.models.roles import Shelf
+from heed.records import prompt_to_json
+from heed.settings.best_of_n import BestOfNSettings
+from heed.stages.judging import Judge
+from heed.training.device import pick_device, pick_dtype, seed_everything
+from heed.training.figures import interval
+from heed.training.metrics import Progress, print_completions, short
+from heed.training.run_dir import RunDir
+
+SHOWN = 6  # rows of the printed table of responses
+
+
+@dataclass(frozen=True)
+class Scored:
+    """`n` answers to each prompt with the scores of the model that chooses, and of the second judge if there is one."""
+
+    answers: Answers
+    scores: Float[Tensor, "prompts n"]
+    judged: Float[Tensor, "prompts n"] | None
+
+
+def run(settings: BestOfNSettings) -> Path:
+    """Draw n responses a prompt, score them, and write the curve of best-of-1, 2, 4, … n."""
+    if not settings.prompts.path:
+        raise ConfigError("prompts", "no prompts are named", "give a file of prompts: --prompts FILE")
+    checkpoint = open_checkpoint(settings.model, "policy")
+    for name in filter(None, (settings.reward_model, settings.judge)):
+        open_checkpoint(name, "reward")
+    records = read_prompts(settings.prompts, settings.seed)
+    device = pick_device(settings.device)
+    generator = seed_everything(settings.seed, device)
+    with RunDir.create(settings) as run_dir:
+        shelf = Shelf(partial(pick_dtype, settings.dtype, device), device)
+        policy = shelf.policy(settings.model, "policy")
+        judges = [Judge.load(shelf, settings.reward_model, "reward")]
+        judges += [Judge.load(shelf, settings.judge, "judge")] if settings.judge else []
+        trunk, longest = policy.trunk, settings.sampling.max_new_tokens
+        template = Template.named(checkpoint.template or "dialogue", trunk.tokenizer)
+        prompts = prompt_set(records, settings.hygiene, template, trunk.tokenizer, trunk.context, longest)
+        with Progress("best-of-n", len(prompts.records)) as progress:
+            answers = answer(
+                policy, prompts.tokens, settings.sampling, generator, settings.n,
+                lambda answered: progress.update(answered, {}),
+            )  # fmt: skip
+        asked, size = [record.prompt for record in prompts.records], settings.sampling.batch * 4
+        scores = [judge.scores(asked, answers, policy, template, size).view(-1, settings.n) for judge in judges]
+        scored = Scored(answers, scores[0], scores[1] if settings.judge else None)
+        rows = winners(prompts, scored)
+        run_dir.samples(0, rows)
+        found = report(prompts, scored, settings.seed)
+        run_dir.write_json("report.json", found)
+        print_curve(found, rows)
+        judged_by = f"--model {settings.model} --reward-model {settings.reward_model}"
+        run_dir.finished(f"heed ppo {judged_by} --prompts FILE --output runs/ppo")
+    return run_dir.path
+
+
+def report(prompts: PromptSet, scored: Scored, seed: int) -> dict[str, Any]:
+    """The unbiased best-of-n curve from all samples, with the KL that choosing costs, and what the winners are like."""
+    samples = scored.scores.shape[1]
+    sizes = sorted({2**power for power in range(samples.bit_length()) if 2**power <= samples} | {samples})
+    best, row = scored.scores.argmax(dim=1).numpy(), np.arange(len(scored.scores))
+    figures = {"length": scored.answers.lengths, "eos_rate": scored.answers.finished}
+    by_prompt = {name: np.reshape(values, (-1, samples)) for name, values in figures.items()}
+    return {
+        "prompts": len(prompts.records),
+        "dropped": prompts.dropped,
+        "samples": samples,
+        "curve": [point(scored, n, seed) for n in sizes],
+        "winners": {name: bootstrap_mean(values[row, best], seed).as_dict() for name, values in by_prompt.items()},
+        "all": {name: bootstrap_mean(values.mean(axis=1), seed).as_dict() for name, values in by_prompt.items()},
+    }
+
+
+def point(scored: Scored, n: int, seed: int) -> dict[str, Any]:
+    """Best-of-n for one n. `kl_bound` is in nats per response, an upper bound, exact where no scores are equal."""
+    found = {
+        "n": n,
+        "kl_bound": best_of_n_kl(n),
+        "score": bootstrap_mean(best_of_n(scored.scores, n).numpy(), seed).as_dict(),
+    }
+    if scored.judged is not None:
+        found["judge"] = bootstrap_mean(best_of_n(scored.scores, n, scored.judged).numpy(), seed).as_dict()
+    return found
+
+
+def winners(prompts: PromptSet, scored: Scored) -> list[dict[str, Any]]:
+    """A row for each prompt: its best response and what the others scored. The rows serve as demonstrations too."""
+    samples = scored.scores.shape[1]
+    rows = []
+    for i, record in enumerate(prompts.records):
+        best = int(scored.scores[i].argmax())
+        place = samples * i + best
+        row = {
+            "prompt": prompt_to_json(record.prompt),
+            "response": scored.answers.texts[place],
+            "score": float(scored.scores[i, best]),
+            "mean_score": float(scored.scores[i].mean()),
+            "finished": scored.answers.finished[place],
+            "source": record.source,
+            "group": record.group,
+        }
+        rows.append(row if scored.judged is None else {**row, "judge_score": float(scored.judged[i, best])})
+    return rows
+
+
+def print_curve(report: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """The curve, then the first winners."""
+    curve = []
+    for at in report["curve"]:
+        shown = {"n": at["n"], "KL ≤ (nats)": at["kl_bound"]}
+        for name in ("score", "judge"):
+            if name in at:
+                shown |= {name: short(at[name]["estimate"]), f"{name}, 95 %": interval(at[name])}
+        curve.append(shown)
+    print_completions(curve, f"best of n on {report['prompts']:,} prompts")
+    named = {"prompt": "prompt", "response": "best", "score": "score", "mean_score": "mean"}
+    texts = [{title: row[name] for name, title in named.items()} for row in rows[:SHOWN]]
+    print_completions(texts, "winners")

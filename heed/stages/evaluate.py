@@ -1,0 +1,153 @@
+"""Two or more checkpoints on the same held-out prompts → report.json and samples.jsonl."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from heed.data.batch import text_rows
+from heed.data.encode import encode_prompts, encode_responses, encode_texts
+from heed.data.prompts import PromptSet, prompt_set, take_shots, until_next_turn
+from heed.data.sources import read_prompts, read_texts
+from heed.data.template import Template
+from heed.errors import CheckpointError, ConfigError
+from heed.models.answers import Answers, answer, divergence
+from heed.models.checkpoint import Checkpoint, open_checkpoint
+from heed.models.load import load_tokenizer
+from heed.models.policy import Policy
+from heed.models.roles import Shelf
+from heed.models.text_loss import text_loss
+from heed.records import Dialogue
+from heed.settings.evaluate import EvaluateSettings
+from heed.stages.judging import Judge
+from heed.stages.side_by_side import Answered, report, sample_rows, tables
+from heed.training.device import pick_device, pick_dtype, seed_everything
+from heed.training.metrics import Progress, print_completions
+from heed.training.run_dir import RunDir
+
+TEXT_SEQUENCE = 256  # tokens in a row of running text, or the context if that is shorter
+
+
+def run(settings: EvaluateSettings) -> Path:
+    """Let every model answer the same prompts with the same random numbers; score, measure and compare."""
+    checkpoints = check(settings)
+    records = read_prompts(settings.prompts, settings.seed)
+    shots, records = take_shots(records, settings.few_shot)
+    documents = read_texts(settings.text, settings.text_characters) if settings.text else []
+    device = pick_device(settings.device)
+    seed_everything(settings.seed)
+    with RunDir.create(settings) as run_dir:
+        shelf = Shelf(partial(pick_dtype, settings.dtype, device), device)
+        policies = {name: shelf.policy(path, f"policy{i}") for i, (name, path) in enumerate(settings.models.items())}
+        paths = enumerate(settings.reward_models.items())
+        judges = {name: Judge.load(shelf, path, f"judge{i}") for i, (name, path) in paths}
+        reference = policies[settings.reference or next(iter(policies))]
+        tokenizer, context = reference.trunk.tokenizer, min(policy.trunk.context for policy in policies.values())
+        template = Template.named(common_template(checkpoints), tokenizer)
+        longest = settings.sampling.max_new_tokens
+        prompts = prompt_set(records, settings.hygiene, template, tokenizer, context, longest)
+        text = text_rows(encode_texts(documents, tokenizer), min(TEXT_SEQUENCE, context), tokenizer.eos_token_id)
+        answered = {}
+        for name, policy in policies.items():
+            base = shots if not checkpoints[name].metadata else ()
+            model = Measured(name, policy, reference, judges, template, settings)
+            answered[name] = model.after(base, prompts, text) if base else model.alone(prompts, text)
+        found = report(prompts, answered, settings, template)
+        run_dir.samples(0, sample_rows(prompts.records, answered))
+        run_dir.write_json("report.json", found)
+        for title, rows in tables(found, prompts.records, answered).items():
+            print_completions(rows, title)
+        run_dir.finished(f"heed chat {' '.join(list(settings.models.values())[:2])}")
+    return run_dir.path
+
+
+def check(settings: EvaluateSettings) -> dict[str, Checkpoint]:
+    """The checkpoints by name, and everything that can be told before their weights are loaded."""
+    if not settings.prompts.path:
+        raise ConfigError("prompts", "no prompts are named", "give held-out prompts: --prompts FILE")
+    if settings.reference and settings.reference not in settings.models:
+        raise ConfigError(
+            "reference", f"{settings.reference!r} is not in `models`", f"one of {', '.join(settings.models)}"
+        )
+    checkpoints = {name: open_checkpoint(path, "policy") for name, path in settings.models.items()}
+    for path in settings.reward_models.values():
+        open_checkpoint(path, "reward")
+    common_template(checkpoints)
+    first, *others = checkpoints.values()
+    vocabulary = load_tokenizer(first.path).get_vocab()
+    for other in others:
+        if load_tokenizer(other.path).get_vocab() != vocabulary:
+            told = f"has another vocabulary than {first.name}, so neither prompts nor KL are the same"
+            raise CheckpointError(other.name, told, "compare models of one tokenizer")
+    return checkpoints
+
+
+def common_template(checkpoints: dict[str, Checkpoint]) -> str:
+    """The template that all models were trained with; one that names none is asked with that of the others."""
+    trained = [checkpoint for checkpoint in checkpoints.values() if checkpoint.template]
+    for other in trained[1:]:
+        if other.metadata["template"] != trained[0].metadata["template"]:
+            told = f"was trained with template {other.template}, but {trained[0].name} with {trained[0].template}"
+            same = " of other content" if other.template == trained[0].template else ""
+            raise CheckpointError(other.name, told + same, "evaluate models of one template together")
+    return str(trained[0].template) if trained else "dialogue"
+
+
+class Measured:
+    """A model among those it is measured by. Every model draws with the same seed, so equal models answer alike."""
+
+    def __init__(
+        self,
+        name: str,
+        policy: Policy,
+        reference: Policy,
+        judges: dict[str, Judge],
+        template: Template,
+        settings: EvaluateSettings,
+    ) -> None:
+        self.name, self.policy, self.reference = name, policy, reference
+        self.judges, self.template, self.settings = judges, template, settings
+        self.size = settings.sampling.batch
+
+    def alone(self, prompts: PromptSet, text: Tensor) -> Answered:
+        """Answers to the prompts as they are, with scores and KL from the very tokens that were drawn."""
+        answers = self._answer(prompts.tokens)
+        asked = [record.prompt for record in prompts.records]
+        scores = {
+            name: judge.scores(asked, answers, self.policy, self.template, self.size)
+            for name, judge in self.judges.items()
+        }
+        kl = divergence(self.policy, self.reference, answers, self.settings.sampling.temperature, self.size)
+        return Answered(answers.texts, answers.finished, answers.lengths, scores, kl, self._text_loss(text))
+
+    def after(self, shots: Dialogue, prompts: PromptSet, text: Tensor) -> Answered:
+        """Answers given after demonstrations, which the judges do not see. They end where the model goes on to write
+        the next turn. The reference reads other prompts, so there is no KL."""
+        asked = [record.prompt for record in prompts.records]
+        tokenizer, longest = self.policy.trunk.tokenizer, self.settings.sampling.max_new_tokens
+        tokens = encode_prompts([(*shots, *prompt) for prompt in asked], self.template, tokenizer)
+        needed = max(map(len, tokens)) + longest
+        if needed > self.policy.trunk.context:
+            told = f"demonstrations, prompt and response need {needed} of {self.policy.trunk.context} positions"
+            raise ConfigError("few_shot", told, "lower `few_shot`, `hygiene.max_prompt_tokens` or `max_new_tokens`")
+        answers = self._answer(tokens)
+        cut = [until_next_turn(text) for text in answers.texts]
+        texts = [words for words, _ in cut]
+        finished = [went_on or ended for (_, went_on), ended in zip(cut, answers.finished, strict=True)]
+        lengths = [len(row) for row in encode_responses(texts, self.template, tokenizer, finished)]
+        scores = {name: judge.scores_of_texts(asked, texts, finished, self.size) for name, judge in self.judges.items()}
+        return Answered(texts, finished, lengths, scores, None, self._text_loss(text), few_shot=self.settings.few_shot)
+
+    def _answer(self, tokens: list[list[int]]) -> Answers:
+        generator = torch.Generator(self.policy.trunk.device).manual_seed(self.settings.seed)
+        with Progress(self.name, len(tokens)) as progress:
+            return answer(
+                self.policy, tokens, self.settings.sampling, generator,
+                answered=lambda prompts: progress.update(prompts, {}),
+            )  # fmt: skip
+
+    def _text_loss(self, text: Tensor) -> Tensor | None:
+        return text_loss(self.policy, text, self.size) if len(text) else None

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# The whole loop on local files: recipes/alpaca-hh/run.sh DATA_DIR BASE_MODEL [RUNS_DIR] [--setting value of PPO ...]
+set -euo pipefail
+here="$(dirname "$0")" data="$1" base="$2" runs="${3:-runs/alpaca-hh}"
+shift $(( $# < 3 ? $# : 3 ))
+at=(--set.data_dir "$data" --set.runs "$runs")
+
+heed sft "$here/sft.yaml" "${at[@]}" --set.base_model "$base"
+heed reward "$here/reward.yaml" "${at[@]}"
+heed reward "$here/reward.yaml" "${at[@]}" --half second --output "$runs/judge"
+heed evaluate-reward "$here/evaluate_reward.yaml" "${at[@]}"
+heed ppo "$here/ppo.yaml" "${at[@]}" "$@"
+heed evaluate "$here/evaluate.yaml" "${at[@]}" --set.base_model "$base"
