@@ -117,6 +117,15 @@ def test_a_failed_write_leaves_the_earlier_file(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_a_file_that_is_being_read_is_not_disturbed(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    write_jsonl(path, [Comparison(ASK, "a", "b")])
+    before = path.read_text()
+    with path.open() as reader:
+        write_jsonl(path, [Comparison(ASK, "c", "d")])
+        assert reader.read() == before != path.read_text()
+
+
 BAD = [
     ("{", "not valid JSON", "one JSON object"),
     ("[1]", "a list, not an object", "one JSON object"),

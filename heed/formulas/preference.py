@@ -131,7 +131,7 @@ def best_temperature(margins: Float[Tensor, " pairs"], limit: float = 100.0) -> 
     wrong ones weigh as much as the right ones. Bisection on 1/T, in which the loss is convex.
     """
     margins, low, high = margins.double(), 1 / limit, limit
-    for _ in range(100):
+    for _ in range(50):
         middle = math.sqrt(low * high)
         slope = -(margins * torch.sigmoid(-middle * margins)).mean()
         low, high = (middle, high) if slope < 0 else (low, middle)

@@ -156,7 +156,7 @@ def length_bias(rankings: ScoredRankings, pairs: Pairs, seed: int) -> dict[str, 
 
 def over_prompts(statistic: Callable[[Tensor], float], segments: Int[Tensor, " rows"], seed: int) -> Estimate:
     """A statistic of rows (pairs or responses), bootstrapped over the prompts that the rows belong to."""
-    prompts = [rows for rows in segments.argsort(stable=True).split(segments.bincount().tolist()) if len(rows)]
+    prompts = [rows for rows in torch.split(segments.argsort(stable=True), segments.bincount().tolist()) if len(rows)]
     if not prompts:
         return Estimate(math.nan, math.nan, math.nan, 0)
 

@@ -20,7 +20,7 @@ OPENING = r"(\[{"
 def train_tokenizer(
     kind: Literal["bytes", "words"], documents: Sequence[str], vocabulary: int, context: int
 ) -> PreTrainedTokenizerFast:
-    """A tokenizer of at most `vocabulary` entries, special ones included; begin and end of text are one token, pad another.
+    """A tokenizer of at most `vocabulary` entries, special ones included; one of them begins and ends texts.
 
     bytes: byte-level BPE as GPT-2's, lossless for every text. words: `word_tokenizer`.
     Raises ConfigError where the vocabulary has no room for what every text needs.

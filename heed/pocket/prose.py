@@ -60,9 +60,14 @@ ASKED_FOR = {
     "opposite": "the opposite of {adjective}", "sum": "{a} plus {b}", "after": "the number after {number}",
     "before": "the number before {number}", "first": "the first word of {things}", "last": "the last word of {things}",
     "count": "the number of words in {things}", "sort": "the order of {numbers}", "repeat": "the words {things}",
-    "job": "the job of {person}", "home": "the home of {person}",
+    "job": "the job of {person}", "home": "the home of {person}", "request": "{greeting} to {person}",
+    "is_colour": "to know: {thing}, {asked}", "is_kind": "to know: {thing}, {a_asked_kind}",
+    "choose": "to choose: {thing}, {one}, {two}",
 }  # fmt: skip
 VERDICTS = {True: ("that is right.", "yes, that is true."), False: ("that is wrong.", "no, that is not true.")}
+
+
+PARAGRAPHS = (0.50, 0.18, 0.12, 0.08, 0.12)  # about things, people, adjectives, numbers, sums
 
 
 def pretraining_text(seed: int, n: int) -> list[str]:
@@ -77,20 +82,21 @@ def pretraining_text(seed: int, n: int) -> list[str]:
 
 
 @cache
-def _facts() -> list[list[str]]:
-    """For each operand of the whole world, all that is said of it."""
+def _facts() -> list[list[list[str]]]:
+    """For each sort of operand and each operand of the whole world: all that is said of it."""
     things = [answers(THING_TEXTS, about_thing({"thing": thing.name})) for thing in WORLD.things]
     people = [answers(PERSON_TEXTS, about_person({"person": person.name})) for person in WORLD.people]
     adjectives = [answers(ADJECTIVE_TEXTS, about_adjective({"adjective": word})) for word in ADJECTIVES]
     numbers = [answers(NUMBER_TEXTS, about_number({"number": NUMBERS[number]})) for number in WORLD.middles]
     pairs = [order for pair in WORLD.summands for order in (pair, pair[::-1])]
     sums = [answers(SUM_TEXTS, about_sum({"a": NUMBERS[a], "b": NUMBERS[b]})) for a, b in pairs]
-    return things * 3 + people * 2 + adjectives + numbers + sums
+    return [things, people, adjectives, numbers, sums]
 
 
 def paragraph(rng: random.Random) -> str:
     """A few true sentences about one thing, person, word or number."""
-    said = rng.choice(_facts())
+    (operands,) = rng.choices(_facts(), PARAGRAPHS)
+    said = rng.choice(operands)
     return " ".join(rng.sample(said, rng.randint(2, min(5, len(said)))))
 
 
@@ -101,10 +107,11 @@ def order(rng: random.Random) -> str:
 
 
 def word_list(rng: random.Random) -> str:
-    """Some words, which is first, which is last, and how many they are."""
+    """Some words, said once more, which is first, which is last, and how many they are."""
     names = [thing.name for thing in rng.sample(WORLD.things, rng.randint(2, 5))]
     said = [text.format(first=names[0], last=names[-1], count=NUMBERS[len(names)]) for text in LIST_TEXTS]
-    return " ".join([f"the words are {listed(names)}.", *rng.sample(said, rng.randint(2, 3))])
+    again = [f"once more: {listed(names)}."] if rng.random() < 0.6 else []
+    return " ".join([f"the words are {listed(names)}.", *again, *rng.sample(said, rng.randint(1, 3))])
 
 
 def visit(rng: random.Random) -> str:
@@ -118,13 +125,11 @@ def visit(rng: random.Random) -> str:
 
 
 def examination(rng: random.Random) -> str:
-    """Somebody is asked something, answers in some style, right or wrong, and is told which."""
-    one, two = (person.name for person in rng.sample(WORLD.people, 2))
+    """A teacher asks for something; the pupil answers in some style, right or wrong, and is told which."""
     name, asked_for = rng.choice(list(ASKED_FOR.items()))
     task = draw_task(FAMILY[name], WORLD, rng)
-    asked = fill(asked_for, task.fields)
-    said, right = _said(task, 0.5, rng)
-    return f"{one} asks {two} for {asked}. {two} says: {said} {rng.choice(VERDICTS[right])}"
+    said, right = _said(task, 0.4, rng)
+    return f"the teacher wants {fill(asked_for, task.fields)}. the pupil says: {said} {rng.choice(VERDICTS[right])}"
 
 
 def dialogue(rng: random.Random) -> str:
@@ -141,5 +146,5 @@ def _said(task: Task, wrong: float, rng: random.Random) -> tuple[str, bool]:
 
 
 WRITERS: dict[Writer, float] = {
-    paragraph: 0.32, order: 0.04, word_list: 0.07, visit: 0.05, examination: 0.22, dialogue: 0.30,
+    paragraph: 0.30, order: 0.03, word_list: 0.08, visit: 0.04, examination: 0.28, dialogue: 0.27,
 }  # fmt: skip

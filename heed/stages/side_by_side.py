@@ -70,7 +70,7 @@ def model_figures(records: list[Prompt], model: Answered, seed: int) -> dict[str
     known = [i for i, record in enumerate(records) if record.reference]
     if known:
         texts, references = [model.texts[i] for i in known], [records[i].reference or "" for i in known]
-        found |= {"bleu": bleu(texts, references).as_dict(), "chrf": chrf(texts, references).as_dict()}
+        found |= {"bleu": bleu(texts, references, seed).as_dict(), "chrf": chrf(texts, references, seed).as_dict()}
     if model.text_loss is not None:
         found["nats_per_token"] = bootstrap_mean(model.text_loss.numpy(), seed).as_dict()
     return found

@@ -117,9 +117,7 @@ class RunDir:
 
     def write_json(self, name: str, value: object) -> Path:
         """Write a whole JSON file of the run at once; NaN and infinities become null."""
-        path = self.path / name
-        _write_text(path, json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-        return path
+        return write_json(self.path / name, value)
 
     def finished(self, next_command: str = "") -> None:
         """Mark the run as finished and say where its results are and what to run next."""
@@ -150,6 +148,12 @@ class RunDir:
         return (
             f"the last good checkpoint is {self.checkpoint}" if self.checkpoint.exists() else "no checkpoint was saved"
         )
+
+
+def write_json(path: Path, value: object) -> Path:
+    """Write a whole JSON file at once; NaN and infinities become null."""
+    _write_text(path, json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    return path
 
 
 def _refuse_what_is_there(path: Path, overwrite: bool) -> None:

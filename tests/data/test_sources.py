@@ -82,6 +82,11 @@ def test_directory_in_hub_layout(hub_directory: Path, monkeypatch: pytest.Monkey
     assert "validation-00000-of-00001.parquet" in caught.value.hint
 
 
+def test_directory_with_a_colon_in_its_name(hub_directory: Path) -> None:
+    folder = hub_directory.rename(hub_directory.parent / "pairs:1")
+    assert len(read_rankings(settings(folder), 0)) == 3
+
+
 def test_empty_directory(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no rows of split `train`"):
         read_rankings(settings(tmp_path), 0)
@@ -254,7 +259,7 @@ def test_documents(tmp_path: Path) -> None:
 
 def test_characters_are_shared_between_files(tmp_path: Path) -> None:
     for name, length in {"a": 100, "b": 3, "c": 50}.items():
-        (tmp_path / f"{name}.txt").write_text("é" * length)
+        (tmp_path / f"{name}.txt").write_text("a" + "é" * (length - 1))  # the limit falls inside a letter
     read = read_texts([str(tmp_path / "*.txt")], 43)
     assert sorted(map(len, read)) == [3, 20, 20]  # b leaves 40 for two
 

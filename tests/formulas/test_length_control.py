@@ -29,6 +29,7 @@ def test_wins_that_length_explains_are_taken_out():
     found = length_controlled_win_rate(wins, np.zeros(400), longer + 50, np.full(400, 50), resamples=200)
     assert raw > 0.65
     assert abs(found.estimate - 0.5) < 0.12
+    assert found.low < found.estimate < found.high  # a resample keeps each win with its length
     swapped = length_controlled_win_rate(np.zeros(400), wins, np.full(400, 50), longer + 50, resamples=200)
     assert swapped.estimate == pytest.approx(1 - found.estimate, abs=1e-9)  # sides are treated alike
 
@@ -50,3 +51,12 @@ def test_a_separable_sample_stays_finite(seed):
         intercept, slope = fit_logistic(outcomes, covariate)
         assert abs(intercept) < 20
         assert abs(slope) < 60
+
+
+def test_seed_and_resamples_reach_the_bootstrap():
+    scores, lengths = np.random.default_rng(0).normal(size=(2, 40))
+    zeros = np.zeros(40)
+    found = length_controlled_win_rate(scores, zeros, lengths, zeros, seed=0, resamples=50)
+    assert found == length_controlled_win_rate(scores, zeros, lengths, zeros, seed=0, resamples=50)
+    for other in ({"seed": 1, "resamples": 50}, {"seed": 0, "resamples": 20}):
+        assert found != length_controlled_win_rate(scores, zeros, lengths, zeros, **other)

@@ -67,7 +67,7 @@ def test_whiten_by_hand(nonsense: float) -> None:
     assert_close(masked_whiten(x, mask, shift_mean=False), biased + mean_of_counted, atol=1e-7, rtol=0)
 
 
-def test_whiten_without_shift_gives_the_numbers_of_the_37_details_blog() -> None:
+def test_whiten_without_shift_gives_the_numbers_of_the_n_details() -> None:
     x = row(*(1.2 + 0.1 * i for i in range(9)))
     published = row(0.0508, 0.4381, 0.8254, 1.2127, 1.6, 1.9873, 2.3746, 2.7619, 3.1492)
     assert_close(masked_whiten(x, torch.ones_like(x).bool(), shift_mean=False), published, atol=5e-5, rtol=0)

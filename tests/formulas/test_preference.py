@@ -190,8 +190,8 @@ def test_calibration_bins_are_of_equal_width_and_certainty_is_in_the_last() -> N
     assert expected_calibration_error(p, y, bins=20).item() == pytest.approx((0.38 + 0.68) / 2)
     # 1.0 joins .95: gap |(1 − 1) + (0 − .95)| / 2, not the same two apart
     assert expected_calibration_error(numbers(1.0, 0.95), numbers(1, 0)).item() == pytest.approx(0.95 / 2)
-    # .75 + certainty that is wrong: the signs of gaps within a bin cancel
-    assert expected_calibration_error(numbers(1.0, 0.95, 0.95), numbers(0, 1, 1)).item() == pytest.approx(0.9 / 3)
+    # but .85 has a bin of its own
+    assert expected_calibration_error(numbers(0.85, 0.95), numbers(0, 1)).item() == pytest.approx((0.85 + 0.05) / 2)
 
 
 def test_best_temperature_by_hand() -> None:

@@ -197,9 +197,9 @@ def test_the_seed_and_resamples_reach_the_agreements_interval() -> None:
 
 
 def test_cohen_kappa_by_hand() -> None:
-    # 20 both yes, 5 yes/no, 10 no/yes, 15 both no: observed .7, chance .5·.6 + .5·.4 = .5
-    a = ["yes"] * 25 + ["no"] * 25
-    b = ["yes"] * 20 + ["no"] * 5 + ["yes"] * 10 + ["no"] * 15
+    # 20 both yes, 10 yes/no, 5 no/yes, 15 both no: observed .7, chance .6·.5 + .4·.5 = .5
+    a = ["yes"] * 30 + ["no"] * 20
+    b = ["yes"] * 20 + ["no"] * 10 + ["yes"] * 5 + ["no"] * 15
     assert cohen_kappa(a, b) == pytest.approx((0.7 - 0.5) / 0.5)
     assert cohen_kappa(a, a) == 1
     assert cohen_kappa([1, 0], [0, 1]) == -1

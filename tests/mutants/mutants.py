@@ -28,6 +28,10 @@ TESTS = {
     "schedules": ["test_schedules.py"],
     "preference": ["test_preference.py"],
     "statistics": ["test_statistics.py"],
+    "best_of_n": ["test_best_of_n.py"],
+    "length_control": ["test_length_control.py"],
+    "overlap": ["test_overlap.py"],
+    "scored_rankings": ["test_scored_rankings.py"],
 }
 """Which files of tests/formulas/ prove the formulas of a module."""
 
@@ -307,7 +311,7 @@ PPO = [
         (".clamp(-20, 20).exp()", "", "the log instead of the ratio"),
         (
             ".masked_fill(~mask, 0).clamp(-20, 20).exp()",
-            ".clamp(-20, 20).exp().masked_fill(~mask, 1)",
+            ".exp().masked_fill(~mask, 1)",
             "filled after exp: NaN in the gradient",
         ),
     ),
@@ -574,7 +578,7 @@ PREFERENCE = [
         ("return 1 / math.sqrt", "return math.sqrt", "returns 1/T"),
         ("-middle * margins", "middle * margins", "a sign is flipped"),
         ("torch.sigmoid(-middle * margins)", "torch.sigmoid(-margins)", "T is ignored"),
-        ("range(100)", "range(5)", "stops too early"),
+        ("range(50)", "range(5)", "stops too early"),
         ("1 / limit, limit", "0.01, 100.0", "`limit` is ignored"),
     ),
 ]
@@ -673,7 +677,7 @@ STATISTICS = [
         ("products > 0", "products >= 0", "ties agree"),
         ("products != 0", "products == products", "ties count as pairs"),
         ("products > 0", "products < 0", "disagreement"),
-        ("k=1", "k=0", "each response with itself"),
+        ("k=1", "k=2", "neighbours are left out"),
         ("np.triu_indices(len(ranks_a), k=1)", "np.triu_indices(len(ranks_a) - 1, k=1)", "the last is left out"),
     ),
     *twins(
@@ -701,4 +705,184 @@ STATISTICS = [
     ),
 ]
 
-MUTANTS = [*MASKED, *LOGPROBS, *KL, *ADVANTAGES, *PPO, *SCHEDULES, *PREFERENCE, *STATISTICS]
+BEST_OF_N = [
+    *twins(
+        "best_of_n",
+        "best_of_n_weights",
+        ("math.comb(i, n - 1)", "math.comb(i, n)", "another subset size"),
+        ("math.comb(i, n - 1)", "math.comb(samples - 1 - i, n - 1)", "the lowest of n"),
+        ("math.comb(samples, n)", "math.comb(samples, n - 1)", "weights do not add up to 1"),
+        ("math.comb(i, n - 1) / total", "float(i == samples - 1)", "the best of all"),
+    ),
+    *twins(
+        "best_of_n",
+        "best_of_n",
+        ("sort(dim=1, stable=True)", "sort(dim=1, stable=True, descending=True)", "the worst is kept"),
+        ("ordered if worth is None else worth.double().gather(1, order)", "ordered", "`worth` is ignored"),
+        ("worth.double().gather(1, order)", "worth.double()", "paid in the order of drawing"),
+        ("worth.double().gather(1, order)", "worth.double().sort(dim=1)[0]", "the judge chooses too"),
+        ("scores.shape[1], n)", "scores.shape[1], 1)", "n is ignored"),
+    ),
+]
+
+LENGTH_CONTROL = [
+    *twins(
+        "length_control",
+        "length_controlled_win_rate",
+        ("[0])", "[1])", "reports the slope"),
+        ("0.5 * (1 + np.sign(differences))", "(differences > 0).astype(np.float64)", "ties are losses"),
+        ("np.tanh(longer / spread) if spread else np.zeros_like(longer)", "np.zeros_like(longer)", "length is ignored"),
+        ("if spread else np.zeros_like(longer)", "", "equal lengths are NaN"),
+        ("longer[indices])", "longer)", "covariates are not resampled"),
+        ("seed, resamples)", "seed)", "`resamples` is ignored"),
+        ("len(wins), seed,", "len(wins), 0,", "the seed is ignored"),
+    ),
+    *twins(
+        "length_control",
+        "fit_logistic",
+        ("outcomes - expected", "expected - outcomes", "walks downhill"),
+        ("expected * (1 - expected)", "expected", "another curvature"),
+        ("- PENALTY * weights", "", "a separable sample runs away"),
+        ("0.5 * (1 + np.tanh(0.5 * (design @ weights)))", "0.5 * (1 + np.tanh(design @ weights))", "σ(2x)"),
+        ("float(weights[0]), float(weights[1])", "float(weights[1]), float(weights[0])", "intercept and slope swapped"),
+    ),
+    *twins(
+        "length_control",
+        "sigmoid",
+        ("math.tanh(0.5 * x)", "math.tanh(x)", "σ(2x)"),
+        ("1 + math", "1 - math", "σ(−x)"),
+        ("0.5 * (1 + math.tanh(0.5 * x))", "math.tanh(0.5 * x)", "from −1 to 1"),
+    ),
+]
+
+OVERLAP = [
+    *twins(
+        "overlap",
+        "bleu",
+        ("BLEU()", "CHRF()", "chrF instead of BLEU"),
+        ("texts, references)", "references, texts)", "sides swapped"),
+        ("BLEU()", "BLEU(max_ngram_order=2)", "pairs of words only"),
+    ),
+    *twins(
+        "overlap",
+        "chrf",
+        ("CHRF()", "BLEU()", "BLEU instead of chrF"),
+        ("texts, references)", "references, texts)", "sides swapped"),
+        ("CHRF()", "CHRF(char_order=2)", "pairs of characters only"),
+        ("CHRF()", "CHRF(word_order=2)", "chrF++"),
+    ),
+]
+
+SCORED_RANKINGS = [
+    *twins(
+        "scored_rankings",
+        "pairs_of",
+        (
+            "rankings.scores[better] - rankings.scores[worse]",
+            "rankings.scores[worse] - rankings.scores[better]",
+            "the margins' sign",
+        ),
+        ("MATCHED * torch.maximum(a, b)", "MATCHED", "only equal lengths match"),
+        ("(a - b).abs() <=", "(a - b) <=", "matched when the better is shorter"),
+        ("rankings.lengths.float()", "-rankings.lengths.float()", "the shorter wins"),
+        ("rankings.segments[better]", "torch.arange(len(better))", "every pair is a prompt"),
+    ),
+    *twins(
+        "scored_rankings",
+        "accuracy_and_nll",
+        ("-logsigmoid(pairs.margins", "-logsigmoid(-pairs.margins", "the loss of the opposite"),
+        (
+            "mean_per_prompt(-logsigmoid(pairs.margins.double()), pairs.segments)",
+            "-logsigmoid(pairs.margins.double())",
+            "a mean over pairs",
+        ),
+        ("share(pairs.correct", "share(1 - pairs.correct", "error instead of accuracy"),
+        ("if len(nll) else wilson(0, 0).as_dict()", "", "no pair is an error"),
+    ),
+    *twins(
+        "scored_rankings",
+        "share",
+        (
+            "wilson(float(per_prompt.sum()), len(per_prompt))",
+            "wilson(float(outcomes.sum()), len(outcomes))",
+            "over pairs",
+        ),
+        ("len(per_prompt)", "len(outcomes)", "n is the pairs"),
+        ("float(per_prompt.sum())", "float(per_prompt.max())", "not a sum"),
+    ),
+    *twins(
+        "scored_rankings",
+        "reward_report",
+        ("rankings.of_source(source)", "rankings", "every source is all of them"),
+        ("if len(of_source.correct):", "if True:", "a source of ties is reported"),
+        ("sum(accuracies) / len(accuracies) if", "sum(accuracies) if", "a sum of accuracies"),
+        ("(pairs.margins == 0)", "(pairs.margins != 0)", "counts what is not tied"),
+        ("len(rankings.sources)", "len(rankings.scores)", "counts responses"),
+    ),
+    *twins(
+        "scored_rankings",
+        "calibration",
+        ("pairs.margins.double().abs())", "pairs.margins.double())", "probability of the better, not of the preferred"),
+        ("pairs.correct.double()", "1 - pairs.correct.double()", "outcomes upside down"),
+        ("reliability(probabilities, outcomes)", "reliability(outcomes, probabilities)", "the table's sides swapped"),
+        ("best_temperature(margins[rows])", "1 / best_temperature(margins[rows])", "1/T"),
+    ),
+    *twins(
+        "scored_rankings",
+        "reliability",
+        ("float(outcomes[index == bin].mean())", "float(outcomes.mean())", "the same for every bin"),
+        (
+            "float(probabilities[index == bin].mean())",
+            "float(probabilities.mean())",
+            "the same for every bin (predicted)",
+        ),
+        (".clamp(max=BINS - 1)", "", "certainty is in no bin"),
+        ("int((index == bin).sum())", "int((index <= bin).sum())", "cumulative counts"),
+        ("if (index == bin).any()", "if True", "empty bins are NaN"),
+    ),
+    *twins(
+        "scored_rankings",
+        "length_bias",
+        ("lengths[rows.numpy()])", "-lengths[rows.numpy()])", "the correlation's sign"),
+        ("spearman(scores[rows.numpy()]", "spearman(scores[rows.numpy()] * 0", "scores are forgotten"),
+        ("share(pairs.longer, pairs.segments)", "share(pairs.correct, pairs.segments)", "accuracy again"),
+        (
+            "pairs.correct[pairs.matched], pairs.segments[pairs.matched]",
+            "pairs.correct, pairs.segments",
+            "length is not matched",
+        ),
+    ),
+    *twins(
+        "scored_rankings",
+        "over_prompts",
+        ("if len(rows)]", "if len(rows) > 1]", "prompts of one row are left out"),
+        ("segments.argsort(stable=True)", "torch.arange(len(segments))", "rows of other prompts"),
+        ("len(prompts), seed", "len(segments), seed", "bootstrapped over rows"),
+        ("[prompts[i] for i in indices]", "prompts", "no resampling"),
+        ("return Estimate(math.nan, math.nan, math.nan, 0)", "pass", "nothing is an error"),
+    ),
+    *twins(
+        "scored_rankings",
+        "headline",
+        ('"accuracy": report["accuracy"]', '"accuracy": report["nll"]', "the loss under the name of accuracy"),
+        ('report["length_bias"]["longer_wins"]', 'report["accuracy"]', "accuracy under the name of length"),
+        ('report["calibration"]["ece"]', 'report["calibration"]["temperature"]', "temperature under the name of error"),
+        ('found["accuracy"] for', 'found["nll"] for', "loss by source"),
+        ('if len(report["by_source"]) > 1 else {}', "", "one source is shown twice"),
+    ),
+]
+
+MUTANTS = [
+    *MASKED,
+    *LOGPROBS,
+    *KL,
+    *ADVANTAGES,
+    *PPO,
+    *SCHEDULES,
+    *PREFERENCE,
+    *STATISTICS,
+    *BEST_OF_N,
+    *LENGTH_CONTROL,
+    *OVERLAP,
+    *SCORED_RANKINGS,
+]

@@ -116,6 +116,16 @@ class TestClaiming:
             RunDir.create(settings(tmp_path))
         assert everything(tmp_path) == before
 
+    @pytest.mark.parametrize("result", ["a checkpoint of a run that was stopped", "an evaluation, which has none"])
+    def test_any_result_is_worth_keeping(self, tmp_path: Path, result: str) -> None:
+        with RunDir.create(settings(tmp_path)) as run:
+            if "stopped" in result:
+                run.save_checkpoint(save("x"))
+            else:
+                run.finished()
+        with pytest.raises(ConfigError, match="holds a finished run"):
+            RunDir.create(settings(tmp_path))
+
     def test_overwrite_clears_rows_now_and_the_checkpoint_when_the_new_one_is_saved(self, tmp_path: Path) -> None:
         finished_run(tmp_path)
         with RunDir.create(settings(tmp_path, overwrite=True)) as run:

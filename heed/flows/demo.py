@@ -1,0 +1,236 @@
+"""The whole loop from nothing, on the pocket world: a model that learns to answer, labelers who disagree, PPO.
+
+Every stage is the one that `heed STAGE` runs, with settings for a model of less than a million weights; what one stage
+hands the next lies in files that `docs/tutorial.md` walks through.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from heed.errors import ConfigError
+from heed.flows.demo_report import write_report
+from heed.pocket.generate import demonstrations, evaluation_prompts, ppo_prompts, ranking_prompts
+from heed.pocket.labelers import degenerate, simulate
+from heed.pocket.prose import pretraining_text
+from heed.records import Candidates, read_jsonl, write_jsonl
+from heed.settings.best_of_n import BestOfNSettings
+from heed.settings.common import (
+    DataSettings,
+    HygieneSettings,
+    LoraSettings,
+    OptimizerSettings,
+    SamplingSettings,
+)
+from heed.settings.demo import DemoSettings
+from heed.settings.evaluate import EvaluateSettings, SampleSettings
+from heed.settings.ppo import MissingEosSettings, PPOSettings, PtxSettings
+from heed.settings.pretrain import PretrainSettings
+from heed.settings.reward import RewardSettings
+from heed.settings.sft import SFTSettings
+from heed.stages import best_of_n, evaluate, ppo, pretrain, reward, sample, sft
+
+log = logging.getLogger("heed")
+
+TOKENS = 2_000_000  # of prose
+DEMONSTRATIONS, RANKINGS, HELD_OUT_RANKINGS, PPO_PROMPTS, EVALUATION_PROMPTS = 6000, 2000, 400, 2000, 600
+SAMPLING = SamplingSettings(max_new_tokens=24, batch=250)
+HYGIENE = HygieneSettings(shared_prefix=0, max_per_user=0, max_prompt_tokens=40)
+LORA = LoraSettings(rank=16, alpha=32)
+TOLD = "\n[%d/%d] %s"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where everything of one demo lies."""
+
+    root: Path
+
+    def file(self, name: str) -> str:
+        """A file of the generated world."""
+        return str(self.root / "world" / name)
+
+    def run(self, name: str) -> str:
+        """The run directory of a stage."""
+        return str(self.root / name)
+
+
+def run(settings: DemoSettings) -> Path:
+    """Generate the world, run every stage, judge the result by the gold score, and write report.json."""
+    place, started = Place(Path(settings.output).expanduser()), time.perf_counter()
+    claim(place, settings)
+    told = steps(place, settings)
+    for number, (sentence, do) in enumerate(told.items(), start=1):
+        log.info(TOLD, number, len(told), sentence)
+        do()
+    write_report(place.root, settings, time.perf_counter() - started)
+    return place.root
+
+
+def claim(place: Place, settings: DemoSettings) -> None:
+    """Make the directory. Raises ConfigError, before anything is touched, where it holds something already."""
+    if place.root.is_file():
+        raise ConfigError("output", f"{place.root} is a file", "choose a directory")
+    if place.root.is_dir() and any(place.root.iterdir()):
+        if not (place.root / "world").is_dir():
+            raise ConfigError("output", f"{place.root} holds files that are not a demo's", "choose a new directory")
+        if not settings.overwrite:
+            raise ConfigError("output", f"{place.root} holds a demo", "add --overwrite to replace it")
+    (place.root / "world").mkdir(parents=True, exist_ok=True)
+
+
+def steps(place: Place, settings: DemoSettings) -> dict[str, Callable[[], object]]:
+    """What happens, in order, each with the sentence that announces it."""
+    whole: dict[str, Callable[[], object]] = {
+        "A little world is written down: prose about it, questions, and answers by people of mixed care.": (
+            lambda: write_world(place, settings.seed)
+        ),
+        "A small transformer learns the language of that world from prose alone (pretrain).": (
+            lambda: pretrain.run(pretrain_settings(place, settings))
+        ),
+        "It learns to answer from demonstrations, of which three in ten are wrong (sft).": (
+            lambda: sft.run(sft_settings(place, settings))
+        ),
+        "It answers each of some new questions four times (sample).": (
+            lambda: sample.run(sample_settings(place, settings))
+        ),
+        "Five simulated labelers, who often disagree, rank the four answers (label).": (
+            lambda: label(place, settings.seed)
+        ),
+        "A reward model learns to predict which answer they would prefer (reward).": (
+            lambda: reward.run(reward_settings(place, settings))
+        ),
+        "PPO changes the model towards answers that the reward model scores higher (ppo).": (
+            lambda: ppo.run(ppo_settings(place, settings))
+        ),
+    }
+    if settings.full:
+        whole["The same PPO with pretraining text mixed in and averaged weights (PPO-ptx)."] = lambda: ppo.run(
+            ptx_settings(place, settings)
+        )
+        whole["For comparison, the best of sixteen answers of the SFT model (best-of-n)."] = lambda: best_of_n.run(
+            best_of_n_settings(place, settings)
+        )
+    whole["Base, SFT and PPO answer questions about things that none of them was asked about (evaluate)."] = lambda: (
+        evaluate.run(evaluate_settings(place, settings))
+    )
+    return whole
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+
+def write_world(place: Place, seed: int) -> None:
+    """Texts and questions; no operand is shared between demonstrations, rankings and evaluation."""
+    *documents, last = pretraining_text(seed, TOKENS)
+    held_out = pretraining_text(seed + 1_000_000, 20_000)
+    Path(place.file("text.txt")).write_text("<|endoftext|>".join([*documents, last]), encoding="utf-8")
+    Path(place.file("held-out-text.txt")).write_text("<|endoftext|>".join(held_out), encoding="utf-8")
+    rows = {
+        "demonstrations": demonstrations(seed, DEMONSTRATIONS),
+        "ranking-prompts": ranking_prompts(seed, RANKINGS + HELD_OUT_RANKINGS),
+        "ppo-prompts": ppo_prompts(seed, PPO_PROMPTS),
+        "evaluation-prompts": evaluation_prompts(seed, EVALUATION_PROMPTS),
+    }
+    for name, records in rows.items():
+        write_jsonl(Path(place.file(f"{name}.jsonl")), records)
+        log.info("%s  %d rows", place.file(f"{name}.jsonl"), len(records))
+
+
+def label(place: Place, seed: int) -> None:
+    """Rank the candidates; some sets get truncated and broken answers first, which PPO will meet too."""
+    candidates = degenerate(read_jsonl(Path(place.run("sample"), "candidates.jsonl"), Candidates), seed)
+    rankings = simulate(candidates, seed)
+    held_out = rankings[:HELD_OUT_RANKINGS]
+    groups = {ranking.group for ranking in held_out}
+    write_jsonl(Path(place.file("held-out-rankings.jsonl")), held_out)
+    kept = [ranking for ranking in rankings[HELD_OUT_RANKINGS:] if ranking.group not in groups]
+    write_jsonl(Path(place.file("rankings.jsonl")), kept)
+    log.info("%d rankings to learn from, %d held out", len(kept), len(held_out))
+
+
+# --- settings -------------------------------------------------------------------------------------------------------
+
+
+def common(place: Place, name: str, settings: DemoSettings) -> dict[str, object]:
+    """What every stage of the demo has."""
+    return {"output": place.run(name), "overwrite": settings.overwrite, "seed": settings.seed, "dtype": "float32"}
+
+
+def pretrain_settings(place: Place, settings: DemoSettings) -> PretrainSettings:
+    """A GPT-2 shape of under a million weights, one entry a word."""
+    return PretrainSettings(
+        **common(place, "pretrain", settings), text=(place.file("text.txt"),), tokenizer="words", vocabulary=512,
+        layers=4, width=128, heads=4, context=128, sequence=128, batch=16,
+        optimizer=OptimizerSettings(learning_rate=3e-3, weight_decay=0.1),
+    )  # fmt: skip
+
+
+def sft_settings(place: Place, settings: DemoSettings) -> SFTSettings:
+    """Every weight is trained: what comes out is the frozen trunk of all later stages."""
+    return SFTSettings(
+        **common(place, "sft", settings), model=place.run("pretrain"), data=DataSettings(path=place.file("demonstrations.jsonl")),
+        hygiene=HYGIENE, lora=LoraSettings(rank=0), epochs=2, completions=100, completion_tokens=24, evaluations=3,
+        optimizer=OptimizerSettings(learning_rate=1e-3),
+    )  # fmt: skip
+
+
+def sample_settings(place: Place, settings: DemoSettings) -> SampleSettings:
+    """Four answers to each ranking prompt."""
+    return SampleSettings(
+        **common(place, "sample", settings), model=place.run("sft"), responses=4, hygiene=HYGIENE, sampling=SAMPLING,
+        prompts=DataSettings(path=place.file("ranking-prompts.jsonl")),
+    )  # fmt: skip
+
+
+def reward_settings(place: Place, settings: DemoSettings) -> RewardSettings:
+    """An adapter and a head on the SFT model."""
+    return RewardSettings(
+        **common(place, "reward", settings), model=place.run("sft"), data=DataSettings(path=place.file("rankings.jsonl")),
+        validation=DataSettings(path=place.file("held-out-rankings.jsonl")),
+        demonstrations=DataSettings(path=place.file("demonstrations.jsonl"), limit=1000),
+        sampling=SAMPLING, batch=32, lora=LORA, optimizer=OptimizerSettings(learning_rate=1e-3), evaluations=3,
+    )  # fmt: skip
+
+
+def ppo_settings(place: Place, settings: DemoSettings) -> PPOSettings:
+    """Policy and value adapters on the same trunk; a missing end costs three standard deviations."""
+    return PPOSettings(
+        **common(place, "ppo", settings), model=place.run("sft"), reward_model=place.run("reward"),
+        prompts=DataSettings(path=place.file("ppo-prompts.jsonl")), hygiene=HYGIENE, sampling=SAMPLING,
+        steps=80, batch=128, minibatch=32, microbatch=128, epochs=2, kl_coef=0.1, kl_budget=8, critic_warmup=3,
+        missing_eos=MissingEosSettings(mode="replace", value=3), lora=LORA, evaluations=2,
+        optimizer=OptimizerSettings(learning_rate=1e-3, schedule="constant", warmup=0, eps=1e-5), value_learning_rate=1e-3,
+    )  # fmt: skip
+
+
+def ptx_settings(place: Place, settings: DemoSettings) -> PPOSettings:
+    """The same run with pretraining text and averaged weights."""
+    changes = {
+        "output": place.run("ppo-ptx"), "ema": 0.992, "ptx": PtxSettings(coef=0.5, text=(place.file("text.txt"),), ratio=1),
+    }  # fmt: skip
+    return ppo_settings(place, settings).model_copy(update=changes)
+
+
+def best_of_n_settings(place: Place, settings: DemoSettings) -> BestOfNSettings:
+    """The baseline that trains nothing."""
+    return BestOfNSettings(
+        **common(place, "best-of-n", settings), model=place.run("sft"), reward_model=place.run("reward"), n=16,
+        prompts=DataSettings(path=place.file("evaluation-prompts.jsonl")), hygiene=HYGIENE, sampling=SAMPLING,
+    )  # fmt: skip
+
+
+def evaluate_settings(place: Place, settings: DemoSettings) -> EvaluateSettings:
+    """All checkpoints on the evaluation prompts, and on prose."""
+    models = {"sft": place.run("sft"), "base": place.run("pretrain"), "ppo": place.run("ppo")}
+    if settings.full:
+        models["ppo-ptx"] = place.run("ppo-ptx")
+    return EvaluateSettings(
+        **common(place, "evaluate", settings), models=models, reward_models={"reward": place.run("reward")},
+        prompts=DataSettings(path=place.file("evaluation-prompts.jsonl")), hygiene=HYGIENE, sampling=SAMPLING,
+        text=(place.file("held-out-text.txt"),),
+    )  # fmt: skip
