@@ -51,6 +51,7 @@ class Command:
 
 
 COMMANDS = {
+    "demo": Command("demo:DemoSettings", "flows.demo", "the whole loop on a generated little world, in minutes"),
     "pretrain": Command("pretrain:PretrainSettings", "stages.pretrain", "text → a small base model (step 0)"),
     "sft": Command("sft:SFTSettings", "stages.sft", "demonstrations → a model that answers (step 1)"),
     "sample": Command("evaluate:SampleSettings", "stages.sample", "prompts → several responses each, to be ranked"),
@@ -60,6 +61,7 @@ COMMANDS = {
     "evaluate-reward": Command(
         "reward:EvaluateRewardSettings", "stages.evaluate_reward", "a reward model on held-out comparisons"
     ),
+    "best-of-n": Command("best_of_n:BestOfNSettings", "stages.best_of_n", "the baseline: draw n answers, keep the best"),
     "chat": Command("evaluate:ChatSettings", "stages.chat", "talk to a checkpoint, or to two side by side", "models"),
 }
 

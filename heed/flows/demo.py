@@ -38,6 +38,7 @@ log = logging.getLogger("heed")
 
 TOKENS = 2_000_000  # of prose
 DEMONSTRATIONS, RANKINGS, HELD_OUT_RANKINGS, PPO_PROMPTS, EVALUATION_PROMPTS = 6000, 2000, 400, 2000, 600
+PPO_STEPS = 80
 SAMPLING = SamplingSettings(max_new_tokens=24, batch=250)
 HYGIENE = HygieneSettings(shared_prefix=0, max_per_user=0, max_prompt_tokens=40)
 LORA = LoraSettings(rank=16, alpha=32)
@@ -173,7 +174,8 @@ def pretrain_settings(place: Place, settings: DemoSettings) -> PretrainSettings:
 def sft_settings(place: Place, settings: DemoSettings) -> SFTSettings:
     """Every weight is trained: what comes out is the frozen trunk of all later stages."""
     return SFTSettings(
-        **common(place, "sft", settings), model=place.run("pretrain"), data=DataSettings(path=place.file("demonstrations.jsonl")),
+        **common(place, "sft", settings), model=place.run("pretrain"),
+        data=DataSettings(path=place.file("demonstrations.jsonl")),
         hygiene=HYGIENE, lora=LoraSettings(rank=0), epochs=2, completions=100, completion_tokens=24, evaluations=3,
         optimizer=OptimizerSettings(learning_rate=1e-3),
     )  # fmt: skip
@@ -190,7 +192,8 @@ def sample_settings(place: Place, settings: DemoSettings) -> SampleSettings:
 def reward_settings(place: Place, settings: DemoSettings) -> RewardSettings:
     """An adapter and a head on the SFT model."""
     return RewardSettings(
-        **common(place, "reward", settings), model=place.run("sft"), data=DataSettings(path=place.file("rankings.jsonl")),
+        **common(place, "reward", settings), model=place.run("sft"),
+        data=DataSettings(path=place.file("rankings.jsonl")),
         validation=DataSettings(path=place.file("held-out-rankings.jsonl")),
         demonstrations=DataSettings(path=place.file("demonstrations.jsonl"), limit=1000),
         sampling=SAMPLING, batch=32, lora=LORA, optimizer=OptimizerSettings(learning_rate=1e-3), evaluations=3,
@@ -202,16 +205,18 @@ def ppo_settings(place: Place, settings: DemoSettings) -> PPOSettings:
     return PPOSettings(
         **common(place, "ppo", settings), model=place.run("sft"), reward_model=place.run("reward"),
         prompts=DataSettings(path=place.file("ppo-prompts.jsonl")), hygiene=HYGIENE, sampling=SAMPLING,
-        steps=80, batch=128, minibatch=32, microbatch=128, epochs=2, kl_coef=0.1, kl_budget=8, critic_warmup=3,
+        steps=PPO_STEPS, batch=128, minibatch=32, microbatch=128, epochs=2, kl_coef=0.1, kl_budget=8, critic_warmup=3,
         missing_eos=MissingEosSettings(mode="replace", value=3), lora=LORA, evaluations=2,
-        optimizer=OptimizerSettings(learning_rate=1e-3, schedule="constant", warmup=0, eps=1e-5), value_learning_rate=1e-3,
+        optimizer=OptimizerSettings(learning_rate=1e-3, schedule="constant", warmup=0, eps=1e-5),
+        value_learning_rate=1e-3,
     )  # fmt: skip
 
 
 def ptx_settings(place: Place, settings: DemoSettings) -> PPOSettings:
     """The same run with pretraining text and averaged weights."""
     changes = {
-        "output": place.run("ppo-ptx"), "ema": 0.992, "ptx": PtxSettings(coef=0.5, text=(place.file("text.txt"),), ratio=1),
+        "output": place.run("ppo-ptx"), "ema": 0.992,
+        "ptx": PtxSettings(coef=0.5, text=(place.file("text.txt"),), ratio=1),
     }  # fmt: skip
     return ppo_settings(place, settings).model_copy(update=changes)
 

@@ -57,8 +57,9 @@ def score_rankings(
 ) -> ScoredRankings:
     """Raw scores of every response, in the unit of the loss; `sources[i]` is where ranking i comes from."""
     texts = [text for ranking in rankings for text in ranking.texts]
+    raw = RewardModel(model.trunk, model.adapter, model.head)
     return ScoredRankings(
-        scores=score_texts(model.normalised(1.0, 0.0), texts, microbatch_tokens, scored),
+        scores=score_texts(raw, texts, microbatch_tokens, scored),
         ranks=torch.tensor([rank for ranking in rankings for rank in ranking.ranks]),
         segments=torch.tensor([i for i, ranking in enumerate(rankings) for _ in ranking.texts]),
         lengths=torch.tensor([len(text) - ranking.response_start for ranking in rankings for text in ranking.texts]),

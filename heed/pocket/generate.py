@@ -10,11 +10,11 @@ from heed.pocket.phrases import PHRASES, Manner, Phrase, phrases
 from heed.pocket.families import FAMILIES
 from heed.pocket.tasks import Task, answers, draw_task
 from heed.pocket.words import tokens
-from heed.pocket.world import Split, part
+from heed.pocket.world import Split
 from heed.records import Demonstration, Prompt
 
 WRONG = 0.30  # share of demonstrations with a plausible mistake
-STYLES = {"short": 0.20, "plain": 0.28, "polite": 0.27, "wordy": 0.14, "rude": 0.07, "broken off": 0.04}
+STYLES = {"short": 0.15, "plain": 0.32, "polite": 0.28, "wordy": 0.15, "rude": 0.07, "broken off": 0.03}
 LONGEST = 23  # tokens; with the end-of-text token a response has at most 24
 
 # how many draws in a row may bring nothing new before a family counts as exhausted
@@ -24,8 +24,7 @@ PATIENCE = 200
 def demonstrations(seed: int, n: int) -> list[Demonstration]:
     """`n` answers by people of mixed care: some wrong, some curt, some rambling."""
     rng = random.Random(f"demonstrations {seed}")
-    world = part("sft")
-    tasks = (draw_task(family, world, rng) for family, _ in zip(cycle(FAMILIES), range(n), strict=False))
+    tasks = (draw_task(family, "sft", rng) for family, _ in zip(cycle(FAMILIES), range(n), strict=False))
     rows = [Demonstration(task.prompt, answer(task, rng), task.family.name, task.group) for task in tasks]
     rng.shuffle(rows)
     return rows
@@ -125,4 +124,4 @@ def _prompts(split: Split, seed: str, n: int) -> list[Prompt]:
 def _tasks(split: Split, rng: random.Random) -> Iterator[Task]:
     while True:
         for family in FAMILIES:
-            yield draw_task(family, part(split), rng)
+            yield draw_task(family, split, rng)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from heed.pocket import words
 from heed.pocket.slots import Fields
 from heed.pocket.words import NUMBERS
-from heed.pocket.world import OPPOSITE, PERSON, THING, World
+from heed.pocket.world import OPPOSITE, PERSON, THING, WORLD, World
 
 Draw = Callable[[World, random.Random], dict[str, str]]
 Solve = Callable[[Fields], dict[str, str]]
@@ -37,11 +37,6 @@ def asked_colour(world: World, rng: random.Random) -> dict[str, str]:
     return {"thing": thing.name, "asked": asked}
 
 
-def asked_kind(world: World, rng: random.Random) -> dict[str, str]:
-    thing = rng.choice(world.things)
-    return {"thing": thing.name, "asked_kind": rng.choice([thing.kind, other(words.KINDS, thing.kind, rng)])}
-
-
 def any_adjective(world: World, rng: random.Random) -> dict[str, str]:
     return {"adjective": rng.choice(rng.choice(world.opposites))}
 
@@ -62,7 +57,10 @@ def three_digits(world: World, rng: random.Random) -> dict[str, str]:
 
 def list_of(fewest: int, most: int) -> Draw:
     def draw(world: World, rng: random.Random) -> dict[str, str]:
-        return {"things": " ".join(thing.name for thing in rng.sample(world.things, rng.randint(fewest, most)))}
+        while True:
+            names = [thing.name for thing in rng.sample(WORLD.things, rng.randint(fewest, most))]
+            if world.owns(names):
+                return {"things": " ".join(names)}
 
     return draw
 
@@ -78,8 +76,8 @@ def any_greeting(world: World, rng: random.Random) -> dict[str, str]:
 def about_thing(fields: Fields) -> dict[str, str]:
     thing = THING[fields["thing"]]
     truth = {"plural": thing.plural, "kind": thing.kind, "colour": thing.colour, "place": thing.place}
-    if (asked := fields.get("asked", fields.get("asked_kind"))) is not None:
-        truth["verdict"] = "yes" if asked in (thing.colour, thing.kind) else "no"
+    if "asked" in fields:
+        truth["verdict"] = "yes" if fields["asked"] == thing.colour else "no"
     return {**fields, **truth}
 
 

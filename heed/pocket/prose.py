@@ -16,7 +16,7 @@ from heed.pocket.operands import about_adjective, about_number, about_person, ab
 from heed.pocket.slots import fill
 from heed.pocket.tasks import Task, answers, draw_task
 from heed.pocket.words import ADJECTIVES, GREETINGS, NUMBERS, article, listed, tokens
-from heed.pocket.world import WORLD, part
+from heed.pocket.world import WORLD
 
 Writer = Callable[[random.Random], str]
 
@@ -41,27 +41,26 @@ ADJECTIVE_TEXTS = (
     "{adjective} and {opposite} are opposites.", "some are {adjective}, some are {opposite}.",
 )  # fmt: skip
 NUMBER_TEXTS = (
-    "{next} comes after {number}.", "the number after {number} is {next}.", "after {number} comes {next}.",
-    "{previous} comes before {number}.", "the number before {number} is {previous}.",
-    "before {number} comes {previous}.", "{previous}, {number}, {next}.",
+    "after {number} comes {next}.", "the number after {number} is {next}.", "{next} comes after {number}.",
+    "before {number} comes {previous}.", "the number before {number} is {previous}.",
+    "{previous} comes before {number}.", "{previous}, {number}, {next}.",
 )  # fmt: skip
-SUM_TEXTS = ("{a} plus {b} is {total}.", "{a} and {b} make {total}.", "{a} plus {b}: {total}.")
-ORDER_TEXTS = (
-    "the numbers {numbers}: in order they are {sorted}.", "{numbers}: the order is {sorted}.",
-    "the right order of {numbers} is {sorted}.", "{numbers}: {sorted}.",
-)  # fmt: skip
+SUM_TEXTS = ("{a} plus {b} is {total}.", "{a} plus {b} makes {total}.", "{a} plus {b}: {total}.")
+ORDER_TEXTS = ("the right order is {sorted}.", "in order they are {sorted}.", "in order: {sorted}.")
 LIST_TEXTS = (
-    "the first word is {first}.", "the last word is {last}.", "{first} is first.", "{last} is last.",
-    "there are {count} words.", "these are {count}.", "i count {count} words.",
+    "the first word is {first}.", "the last word is {last}.", "first word: {first}.", "last word: {last}.",
+    "there are {count} words.", "i count {count} words.",
 )  # fmt: skip
 ASKED_FOR = {
     "kind": "the kind of the {thing}", "colour": "the colour of the {thing}", "place": "the place of the {thing}",
     "describe": "the colour and the kind of the {thing}", "plural": "the plural of {thing}",
     "opposite": "the opposite of {adjective}", "sum": "{a} plus {b}", "after": "the number after {number}",
-    "before": "the number before {number}", "first": "the first word of {things}", "last": "the last word of {things}",
-    "count": "the number of words in {things}", "sort": "the order of {numbers}", "repeat": "the words {things}",
+    "before": "the number before {number}", "first": "the first word. the words are {things}",
+    "last": "the last word. the words are {things}",
+    "count": "the number of words. the words are {things}",
+    "sort": "the order. the numbers are {numbers}", "repeat": "the words. the words are {things}",
     "job": "the job of {person}", "home": "the home of {person}", "request": "{greeting} to {person}",
-    "is_colour": "to know: {thing}, {asked}", "is_kind": "to know: {thing}, {a_asked_kind}",
+    "is_colour": "to know: {thing}, {asked}",
     "choose": "to choose: {thing}, {one}, {two}",
 }  # fmt: skip
 VERDICTS = {True: ("that is right.", "yes, that is true."), False: ("that is wrong.", "no, that is not true.")}
@@ -101,17 +100,21 @@ def paragraph(rng: random.Random) -> str:
 
 
 def order(rng: random.Random) -> str:
-    """Three numbers and their order, twice."""
-    tasks = [draw_task(FAMILY["sort"], WORLD, rng) for _ in range(2)]
-    return " ".join(rng.choice(answers(ORDER_TEXTS, task.fields)) for task in tasks)
+    """Three numbers and their order."""
+    task = draw_task(FAMILY["sort"], None, rng)
+    return " ".join([_given("numbers", task.fields["numbers"], rng), *rng.sample(answers(ORDER_TEXTS, task.fields), 2)])
 
 
 def word_list(rng: random.Random) -> str:
-    """Some words, said once more, which is first, which is last, and how many they are."""
+    """Some words, which is first, which is last, and how many they are."""
     names = [thing.name for thing in rng.sample(WORLD.things, rng.randint(2, 5))]
     said = [text.format(first=names[0], last=names[-1], count=NUMBERS[len(names)]) for text in LIST_TEXTS]
-    again = [f"once more: {listed(names)}."] if rng.random() < 0.6 else []
-    return " ".join([f"the words are {listed(names)}.", *again, *rng.sample(said, rng.randint(1, 3))])
+    return " ".join([_given("words", " ".join(names), rng), *rng.sample(said, rng.randint(1, 3))])
+
+
+def _given(what: str, items: str, rng: random.Random) -> str:
+    """`the words are pear, cow and drum.`, sometimes said twice."""
+    return " ".join([f"the {what} are {listed(items.split())}."] * rng.randint(1, 2))
 
 
 def visit(rng: random.Random) -> str:
@@ -127,15 +130,15 @@ def visit(rng: random.Random) -> str:
 def examination(rng: random.Random) -> str:
     """A teacher asks for something; the pupil answers in some style, right or wrong, and is told which."""
     name, asked_for = rng.choice(list(ASKED_FOR.items()))
-    task = draw_task(FAMILY[name], WORLD, rng)
-    said, right = _said(task, 0.4, rng)
+    task = draw_task(FAMILY[name], None, rng)
+    said, right = _said(task, 0.3, rng)
     return f"the teacher wants {fill(asked_for, task.fields)}. the pupil says: {said} {rng.choice(VERDICTS[right])}"
 
 
 def dialogue(rng: random.Random) -> str:
     """A question in the dialogue form about the pretraining split; a wrong answer is always called wrong."""
-    task = draw_task(rng.choice(FAMILIES), part("pretraining"), rng)
-    said, right = _said(task, 0.3, rng)
+    task = draw_task(rng.choice(FAMILIES), "pretraining", rng)
+    said, right = _said(task, 0.2, rng)
     text = f"\n\nHuman: {task.question}\n\nAssistant: {said}"
     return text if right and rng.random() < 0.5 else f"{text}\n\nHuman: {rng.choice(VERDICTS[right])}"
 

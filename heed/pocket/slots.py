@@ -48,7 +48,7 @@ def _slots() -> dict[str, Slot]:
     things, people = tuple(THING), tuple(PERSON)
     plurals = tuple(thing.plural for thing in WORLD.things)
     plain = {
-        "thing": things, "word": things, "plural": plurals, "kind": words.KINDS, "asked_kind": words.KINDS,
+        "thing": things, "word": things, "plural": plurals, "kind": words.KINDS,
         "colour": words.COLOURS, "asked": words.COLOURS, "one": words.COLOURS, "two": words.COLOURS,
         "place": words.PLACES, "person": people, "job": words.JOBS, "home": words.HOMES,
         "adjective": words.ADJECTIVES, "opposite": words.ADJECTIVES, "greeting": words.GREETINGS,
@@ -56,7 +56,7 @@ def _slots() -> dict[str, Slot]:
         "number": words.NUMBERS, "next": words.NUMBERS, "previous": words.NUMBERS,
     }  # fmt: skip
     slots = {name: Slot(name, values) for name, values in plain.items()}
-    for name in ("thing", "kind", "asked_kind", "job"):
+    for name in ("thing", "kind", "job"):
         slots[f"a_{name}"] = Slot(name, tuple(article(word) for word in plain[name]))
     slots["yes"], slots["no"] = Slot("verdict", ("yes",)), Slot("verdict", ("no",))
     slots["things"] = Slot("things", things, is_list=True)

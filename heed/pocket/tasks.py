@@ -11,7 +11,7 @@ from heed.errors import DataError
 from heed.pocket.families import FAMILIES, Family
 from heed.pocket.slots import Fields, fields_of, fill, reader
 from heed.pocket.words import spaced, tokens
-from heed.pocket.world import World
+from heed.pocket.world import WORLD, Split, part
 from heed.records import Dialogue, Turn
 
 LEADS = ("", "hello. ", "please help me. ", "one more thing: ")  # may stand before any question
@@ -31,8 +31,9 @@ class Task:
 
     @property
     def group(self) -> str:
-        """The operands: rows of one group must stay on one side of any split."""
-        return " ".join(sorted(" ".join(self.fields[name] for name in self.family.operands).split()))
+        """The area and the operands: rows of one group must stay on one side of any split."""
+        operands = sorted(" ".join(self.fields[name] for name in self.family.operands).split())
+        return " ".join([f"{self.family.area}:", *operands])
 
     @property
     def shortest(self) -> str:
@@ -45,8 +46,9 @@ def answers(templates: Sequence[str], fields: Fields) -> list[str]:
     return [text for template in templates if (text := fill(template, fields)) is not None]
 
 
-def draw_task(family: Family, world: World, rng: random.Random) -> Task:
-    """A task of the family about operands of `world`."""
+def draw_task(family: Family, split: Split | None, rng: random.Random) -> Task:
+    """A task of the family about operands of the split (None: of the whole world)."""
+    world = WORLD if split is None else part(split, family.area)
     fields = family.solve(family.draw(world, rng))
     question = fill(rng.choice(family.questions), fields)
     assert question is not None, f"{family.name}: a question that its own operands do not fit"

@@ -1,22 +1,24 @@
 """What is true in the pocket world, and which part of it each stage may ask about.
 
-The facts never change; a seed only decides what is drawn. Every thing, person, pair of opposites and set of numbers
-belongs to exactly one split, in every family of tasks: what one stage asks about, no other stage asks about.
+The facts never change; a seed only decides what is drawn. In each area of knowledge (colours, plurals, sums ...) every
+operand belongs to exactly one split: whose colour one stage asks for, no other stage asks for.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from itertools import combinations, combinations_with_replacement
 from typing import Literal, TypeVar
+from zlib import crc32
 
 from heed.pocket import words
 
 Split = Literal["pretraining", "sft", "ranking", "evaluation"]
 SHARES: dict[Split, int] = {"pretraining": 2, "sft": 2, "ranking": 2, "evaluation": 2}  # of every eight operands
+_PATTERN: list[Split] = [split for split, share in SHARES.items() for _ in range(share)]
 
 Operand = TypeVar("Operand")
 
@@ -43,7 +45,7 @@ class Person:
 
 @dataclass(frozen=True)
 class World:
-    """What there is to ask about: the whole world, or one split of it."""
+    """What there is to ask about: everything, or one split's part of it."""
 
     things: tuple[Thing, ...]
     people: tuple[Person, ...]
@@ -51,6 +53,11 @@ class World:
     summands: tuple[tuple[int, ...], ...]  # a ≤ b, a + b < 10
     triples: tuple[tuple[int, ...], ...]  # three different digits, ascending
     middles: tuple[int, ...]  # numbers with one before and one after
+    split: Split | None = None  # None: everything
+
+    def owns(self, names: Iterable[str]) -> bool:
+        """Whether lists of these names, in any order, belong to this part."""
+        return self.split is None or self.split == _PATTERN[crc32(" ".join(sorted(names)).encode()) % len(_PATTERN)]
 
 
 def _things() -> tuple[Thing, ...]:
@@ -74,12 +81,12 @@ OPPOSITE = {a: b for pair in WORLD.opposites for a, b in (pair, pair[::-1])}
 def _deal(operands: Sequence[Operand], split: Split, seed: str) -> tuple[Operand, ...]:
     """The operands of `split`: every run of eight is dealt out at random in the proportion of `SHARES`."""
     rng = random.Random(f"pocket {seed}")
-    pattern = [name for name, share in SHARES.items() for _ in range(share)]
-    dealt = (name for _ in range(0, len(operands), len(pattern)) for name in rng.sample(pattern, len(pattern)))
+    dealt = (name for _ in range(0, len(operands), len(_PATTERN)) for name in rng.sample(_PATTERN, len(_PATTERN)))
     return tuple(operand for operand, name in zip(operands, dealt, strict=False) if name == split)
 
 
 @cache
-def part(split: Split) -> World:
-    """The split's own part of the world."""
-    return World(**{field.name: _deal(getattr(WORLD, field.name), split, field.name) for field in fields(World)})
+def part(split: Split, area: str) -> World:
+    """What belongs to the split in an area of knowledge."""
+    names = [field.name for field in fields(World) if field.name != "split"]
+    return World(**{name: _deal(getattr(WORLD, name), split, f"{area} {name}") for name in names}, split=split)

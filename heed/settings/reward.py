@@ -17,7 +17,7 @@ class RewardSettings(StageSettings):
     )
     validation_share: float = Field(0.05, gt=0, lt=0.5, description="share of groups held out when `validation` is empty")
     demonstrations: DataSettings = Field(
-        DataSettings(), description="demonstrations whose mean score becomes 0; empty = the mean of reference samples becomes 0"
+        DataSettings(limit=2000), description="demonstrations whose mean score becomes 0; empty = the mean of reference samples becomes 0"
     )
     normalise_prompts: int = Field(
         256, ge=8, description="prompts answered by the SFT model; their scores get standard deviation 1"

@@ -82,8 +82,8 @@ def report(prompts: PromptSet, scored: Scored, seed: int) -> dict[str, Any]:
     samples = scored.scores.shape[1]
     sizes = sorted({2**power for power in range(samples.bit_length()) if 2**power <= samples} | {samples})
     best, row = scored.scores.argmax(dim=1).numpy(), np.arange(len(scored.scores))
-    figures = {"length": scored.answers.lengths, "eos_rate": scored.answers.finished}
-    by_prompt = {name: np.reshape(values, (-1, samples)) for name, values in figures.items()}
+    lengths, finished = np.array(scored.answers.lengths), np.array(scored.answers.finished)
+    by_prompt = {"length": lengths.reshape(-1, samples), "eos_rate": finished.reshape(-1, samples)}
     return {
         "prompts": len(prompts.records),
         "dropped": prompts.dropped,

@@ -211,6 +211,6 @@ def side_by_side(questions: list[Question], before: Answers, after: Answers) -> 
 
 def next_command(settings: PPOSettings) -> str:
     """What to run after this."""
-    judge = f" --reward-models '{{rm: {settings.reward_model}}}'" if settings.reward_model else ""
-    models = f"'{{sft: {settings.model}, ppo: {settings.output}}}'"
-    return f"heed evaluate --models {models}{judge} --prompts FILE --output runs/evaluate"
+    judge = f" --reward_models.reward {settings.reward_model}" if settings.reward_model else ""
+    models = f"--models.sft {settings.model} --models.ppo {settings.output}"
+    return f"heed evaluate {models}{judge} --prompts FILE --output runs/evaluate"

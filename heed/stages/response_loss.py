@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from heed.data.batch import sft_batch, token_budget_batches
+from heed.data.batch import sft_batch
 from heed.data.encode import EncodedDemonstration
 from heed.formulas.statistics import bootstrap_statistic
 from heed.models.policy import Policy
+from heed.training.microbatches import microbatches
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def measure(policy: Policy, lessons: Sequence[EncodedDemonstration], microbatch_
     """The loss of each demonstration, in their order."""
     pad, device = policy.trunk.tokenizer.pad_token_id, policy.trunk.device
     nats, tokens = np.zeros(len(lessons)), np.zeros(len(lessons), dtype=np.int64)
-    for rows in token_budget_batches([len(lesson.tokens) for lesson in lessons], microbatch_tokens):
+    for rows in microbatches([len(lesson.tokens) for lesson in lessons], microbatch_tokens, device.type):
         batch = sft_batch([lessons[i] for i in rows], pad)
         with policy.active():
             flat = policy.flat_logprobs(

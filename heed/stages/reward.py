@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
-from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -13,7 +11,8 @@ from typing import Any
 
 import torch
 
-from heed.data.batch import ranking_batch, token_budget_batches
+from heed import config
+from heed.data.batch import ranking_batch
 from heed.data.encode import EncodedRanking, encode_demonstrations, encode_prompts
 from heed.data.hygiene import halves, split_by_group
 from heed.data.rankings import RankingSet, ranking_set
@@ -22,6 +21,7 @@ from heed.data.template import Template
 from heed.errors import ConfigError, DataError
 from heed.formulas.preference import centring_terms, mean_per_prompt, ranking_accuracy, ranking_terms
 from heed.formulas.scored_rankings import accuracy_and_nll, headline, pairs_of, reward_report
+from heed.models.card import Card, made_with, write_card
 from heed.models.checkpoint import open_checkpoint, write_metadata
 from heed.models.normalise import normalise
 from heed.models.policy import Policy
@@ -33,8 +33,10 @@ from heed.settings.reward import RewardSettings
 from heed.training.device import pick_device, pick_dtype, seed_everything
 from heed.training.figures import print_figures
 from heed.training.metrics import Progress
+from heed.training.microbatches import microbatches
 from heed.training.optimizer import learning_rate_factor, make_optimizer, require_finite, set_learning_rate
 from heed.training.optimizer import step as optimizer_step
+from heed.training.order import evenly_spaced, shuffled_batches
 from heed.training.run_dir import RunDir
 
 FEW_COMPARISONS = 2000  # below, reward models of any size stay near chance (arXiv 2210.10760)
@@ -67,7 +69,8 @@ def run(settings: RewardSettings) -> Path:
         report = reward_report(scored, settings.seed)
         options = (settings.sampling, settings.microbatch_tokens, generator)
         model, note = normalise(model, reference, prompts, texts, *options)
-        run_dir.save_checkpoint(partial(save, model, {**note, "seed": settings.seed}, template))
+        note["seed"] = settings.seed
+        run_dir.save_checkpoint(partial(save, model, note, template, card(report, model, settings, run_dir.path)))
         lost = {"training": training.lost, "held_out": validation.lost}
         run_dir.write_json("report.json", {**report, "dropped": lost, "normalisation": note})
         print_figures(headline(report), f"reward model on {len(validation.rankings):,} held-out rankings")
@@ -146,9 +149,8 @@ def train(
     """One optimiser step for each batch of prompts; held-out rankings are scored `evaluations` times."""
     if training.comparisons < FEW_COMPARISONS:
         log.warning("%d comparisons are few: expect an accuracy near that of a coin", training.comparisons)
-    batches = draw_batches(len(training.rankings), settings)
-    steps = len(batches)
-    due = {math.ceil(i * steps / settings.evaluations) for i in range(1, settings.evaluations + 1)}
+    batches = shuffled_batches(len(training.rankings), settings.batch, settings.epochs, settings.seed)
+    steps, due = len(batches), evenly_spaced(settings.evaluations, len(batches))
     smooth: float | None = None
     with model.trainable() as parameters, Progress("reward", steps) as progress:
         optimizer = optimizer_for(parameters, settings)
@@ -175,14 +177,6 @@ def optimizer_for(parameters: dict[str, torch.nn.Parameter], settings: RewardSet
     return make_optimizer(groups, settings.optimizer, {"head": settings.head_learning_rate})
 
 
-def draw_batches(count: int, settings: RewardSettings) -> list[list[int]]:
-    """Which rankings each step trains on: every ranking once an epoch, in a random order."""
-    generator = torch.Generator().manual_seed(settings.seed)
-    epochs = [torch.randperm(count, generator=generator) for _ in range(math.ceil(settings.epochs))]
-    order = torch.cat(epochs)[: max(1, round(settings.epochs * count))]
-    return [rows.tolist() for rows in order.split(settings.batch)]
-
-
 def backpropagate(model: RewardModel, rankings: Sequence[EncodedRanking], settings: RewardSettings) -> dict[str, float]:
     """Add up the gradient of one step's loss; returns its parts.
 
@@ -190,11 +184,11 @@ def backpropagate(model: RewardModel, rankings: Sequence[EncodedRanking], settin
 
     Every microbatch's terms are divided by the step's number of prompts, so that their size changes nothing.
     """
-    sums: Counter[str] = Counter()
+    sums = dict.fromkeys(("loss/ranking", "loss/centring", "accuracy/train"), 0.0)
     longest = [max(len(text) for text in ranking.texts) for ranking in rankings]
     responses = [len(ranking.texts) for ranking in rankings]
     pad, device, prompts = model.trunk.tokenizer.pad_token_id, model.trunk.device, len(rankings)
-    for rows in token_budget_batches(longest, settings.microbatch_tokens, responses):
+    for rows in microbatches(longest, settings.microbatch_tokens, device.type, responses):
         batch = ranking_batch([rankings[i] for i in rows], pad)
         ranks, segments = batch.ranks.to(device), batch.segments.to(device)
         with model.active():
@@ -206,7 +200,7 @@ def backpropagate(model: RewardModel, rankings: Sequence[EncodedRanking], settin
         sums["loss/ranking"] += require_finite(float(ranking.detach()), "the loss")
         sums["loss/centring"] += float(centring.detach())
         sums["accuracy/train"] += float(mean_per_prompt(correct, segments[better]).sum()) / prompts
-    return dict(sums)
+    return sums
 
 
 def measure(
@@ -216,7 +210,7 @@ def measure(
     count = len(validation.rankings) if all_of_them else WHILE_TRAINING
     rankings, sources = validation.rankings[:count], validation.sources[:count]
     scored = score_rankings(model, rankings, sources, settings.microbatch_tokens)
-    row = {}
+    row: dict[str, float] = {}
     for name, found in accuracy_and_nll(pairs_of(scored), settings.seed).items():
         row |= {f"validation/{name}": found["estimate"]}
         row |= {f"validation/{name}_{key}": found[key] for key in ("low", "high", "n")}
@@ -228,9 +222,30 @@ def tokens_of(rankings: Sequence[EncodedRanking]) -> int:
     return sum(len(text) for ranking in rankings for text in ranking.texts)
 
 
-def save(model: RewardModel, note: dict[str, Any], template: Template, path: Path) -> None:
-    """The reward model in stock layout, with what stock libraries do not record in `heed.json`."""
+def card(report: dict[str, Any], model: RewardModel, settings: RewardSettings, run: Path) -> Card:
+    """The model card, without figures that nothing was there to measure by."""
+    sentence = (
+        "A reward model: one number for a prompt with its response and the end-of-text token, trained on people's "
+        "rankings (step 2 of InstructGPT). Stock libraries give the raw score; its normalisation, gain · raw + bias, "
+        "is in `heed.json` and `config.json`."
+    )
+    return Card(
+        Path(settings.output).name,
+        sentence,
+        model.trunk.name,
+        model.adapter is not None,
+        {name: figure for name, figure in headline(report).items() if figure["estimate"] is not None},
+        config.dump(settings),
+        made_with(run),
+        "AutoModelForSequenceClassification",
+        "text-classification",
+    )
+
+
+def save(model: RewardModel, note: dict[str, Any], template: Template, card: Card, path: Path) -> None:
+    """The reward model in stock layout, with what stock libraries do not record in `heed.json`, and its card."""
     save_scalar(model, path)
+    write_card(path, card)
     about = {
         "kind": "reward",
         "stage": "reward",

@@ -17,6 +17,7 @@ from heed.formulas.advantages import missing_eos
 from heed.formulas.kl import k1, k3
 from heed.formulas.masked import masked_mean
 from heed.formulas.preference import normalisation
+from heed.models.answers import texts_of
 from heed.models.external_reward import ExternalReward
 from heed.models.pieces import by_length, in_pieces, restore, stack, take, to_device
 from heed.models.policy import Scored, compare
@@ -96,19 +97,12 @@ def score(
 ) -> Float[Tensor, " batch"]:
     """A normalised score per response: from the sampled tokens, or from text where the reward model is not ours."""
     if isinstance(roles.reward, ExternalReward):
-        answers = texts(roles, responses)
+        answers = texts_of(roles.policy, responses)
         asked = [question_text(question.record.prompt, roles.reward.form, template) for question in questions]
         if roles.reward.form == "text":
             answers = [template.response_text(answer) for answer in answers]
         return roles.reward.score_texts(asked, answers).to(responses.tokens.device)
     return in_pieces(prompts, responses, microbatch, roles.reward.score_responses)
-
-
-def texts(roles: Roles, responses: Responses) -> list[str]:
-    """Responses as a person reads them."""
-    tokenizer = roles.policy.trunk.tokenizer
-    rows = [row[kept].tolist() for row, kept in zip(responses.tokens, responses.mask, strict=True)]
-    return [text.strip() for text in tokenizer.batch_decode(rows, skip_special_tokens=True)]
 
 
 def question_text(dialogue: Dialogue, form: str, template: Template) -> str:
@@ -134,7 +128,7 @@ def answer(roles: Roles, questions: list[Question], settings: PPOSettings, templ
     prompts, responses = draw(roles, questions, settings, generator)
     scores = score(roles, questions, prompts, responses, template, settings.microbatch)
     finished = responses.finished(roles.policy.trunk.tokenizer.eos_token_id)
-    return Answers(texts(roles, responses), scores, responses.lengths.float(), finished.float())
+    return Answers(texts_of(roles.policy, responses), scores, responses.lengths.float(), finished.float())
 
 
 def normalise(roles: Roles, questions: list[Question], settings: PPOSettings, template: Template) -> Roles:
@@ -185,7 +179,7 @@ def sample_rows(roles: Roles, rollout: Rollout, count: int) -> list[dict[str, An
             "kl": float(kl[i]),
             "finished": bool(rollout.finished[i]),
         }
-        for i, text in enumerate(texts(roles, rollout.responses)[:count])
+        for i, text in enumerate(texts_of(roles.policy, rollout.responses)[:count])
     ]
 
 

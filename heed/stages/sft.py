@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from heed import config
-from heed.data.batch import sft_batch, token_budget_batches
+from heed.data.batch import sft_batch
 from heed.data.encode import EncodedDemonstration
 from heed.data.template import Template
 from heed.errors import ConfigError
@@ -27,6 +27,7 @@ from heed.stages.response_loss import ResponseLoss
 from heed.training.device import pick_device, pick_dtype, seed_everything
 from heed.training.figures import print_figures
 from heed.training.metrics import Progress, print_completions
+from heed.training.microbatches import microbatches
 from heed.training.optimizer import learning_rate_factor, make_optimizer, require_finite, set_learning_rate
 from heed.training.optimizer import step as optimizer_step
 from heed.training.order import evenly_spaced
@@ -114,7 +115,7 @@ def backpropagate(
     losses = {}
     for name, lessons in parts.items():
         nats = 0.0
-        for rows in token_budget_batches([len(lesson.tokens) for lesson in lessons], settings.microbatch_tokens):
+        for rows in microbatches([len(lesson.tokens) for lesson in lessons], settings.microbatch_tokens, device.type):
             batch = sft_batch([lessons[i] for i in rows], pad)
             with policy.active(), adapter_dropout(policy, settings.lora.dropout):
                 surprise = -policy.flat_logprobs(

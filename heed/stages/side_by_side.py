@@ -120,7 +120,7 @@ def tables(
             if judge is not None:
                 row[f"{name}: score"] = float(model.scores[judge][i])
         answers.append(row)
-    figures = [{"model": name, **_line(found, name, judge)} for name in answered]
+    figures: list[dict[str, object]] = [{"model": name, **_line(found, name, judge)} for name in answered]
     count = f"{found['prompts']:,} prompts"
     return {f"the first {len(answers)} of {count}": answers, f"{count}, 95 % intervals": figures}
 

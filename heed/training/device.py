@@ -10,7 +10,7 @@ import torch
 
 from heed.errors import ConfigError
 
-SMALLEST_BFLOAT16_MODEL = 50_000_000
+SMALLEST_BFLOAT16_MODEL = 5_000_000
 """Parameters below which a bfloat16 trunk gains nothing on a processor: the products are too small to matter."""
 
 

@@ -70,8 +70,9 @@ def prompts(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def settings(runs: dict[str, str], names: list[str], prompts: str, output: Path, **changes: Any) -> EvaluateSettings:
-    values = dict(models={name: runs[name] for name in names}, prompts=prompts, sampling=SAMPLING, output=str(output))
-    return EvaluateSettings(**{**values, **changes})
+    models = {name: runs[name] for name in names}
+    chosen = {"models": models, "prompts": prompts, "sampling": SAMPLING, "output": str(output)}
+    return EvaluateSettings(**{**chosen, **changes})
 
 
 def report(output: Path) -> dict[str, Any]:

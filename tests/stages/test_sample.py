@@ -49,11 +49,11 @@ def plain(tiny_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
 
 
 def settings(model: str, prompts: str, output: Path, **changes: Any) -> SampleSettings:
-    values = dict(
-        model=model, prompts=prompts, output=str(output), responses=3, hygiene=HygieneSettings(max_prompt_tokens=20),
-        sampling=SamplingSettings(max_new_tokens=20, batch=5),
-    )  # fmt: skip
-    return SampleSettings(**{**values, **changes})
+    chosen = {
+        "model": model, "prompts": prompts, "output": str(output), "responses": 3,
+        "hygiene": HygieneSettings(max_prompt_tokens=20), "sampling": SamplingSettings(max_new_tokens=20, batch=5),
+    }  # fmt: skip
+    return SampleSettings(**{**chosen, **changes})
 
 
 def report(output: Path) -> dict[str, Any]:
@@ -149,8 +149,8 @@ def test_curve_of_best_of_n(best: Path) -> None:
 
 
 def test_a_judge_that_agrees_has_the_same_curve(plain: dict[str, str], prompts: str, tmp_path: Path) -> None:
-    models = dict(model=plain["sft"], reward_model=plain["reward"], judge=plain["reward"])
-    short = dict(n=3, hygiene={"max_prompt_tokens": 20}, sampling={"max_new_tokens": 4})
+    models = {"model": plain["sft"], "reward_model": plain["reward"], "judge": plain["reward"]}
+    short = {"n": 3, "hygiene": {"max_prompt_tokens": 20}, "sampling": {"max_new_tokens": 4}}
     best_of_n.run(BestOfNSettings(**models, **short, prompts=prompts, output=str(tmp_path / "run")))
     for at in report(tmp_path / "run")["curve"]:
         assert at["judge"] == at["score"]

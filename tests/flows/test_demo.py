@@ -1,0 +1,79 @@
+"""The demo from end to end with everything cut small: every file is there and every figure has its interval."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from heed.errors import ConfigError
+from heed.flows import demo, demo_report
+from heed.records import Candidates, Prompt, Ranking, Turn, read_jsonl
+from heed.settings.demo import DemoSettings
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {
+            "TOKENS": 60_000, "DEMONSTRATIONS": 300, "RANKINGS": 60, "HELD_OUT_RANKINGS": 30, "PPO_PROMPTS": 60,
+            "EVALUATION_PROMPTS": 40, "PPO_STEPS": 2,
+        }.items():  # fmt: skip
+            patch.setattr(demo, name, value)
+        return demo.run(DemoSettings(output=str(tmp_path_factory.mktemp("demo") / "run"), full=True))
+
+
+def test_report_has_every_figure_with_its_interval(finished: Path) -> None:
+    report = json.loads((finished / "report.json").read_text())
+    estimates = [
+        report["gold_win_rate"], report["kl_exact"], report["reward_accuracy"], report["reward_accuracy_ceiling"],
+        *report["right_answers"]["sft"].values(), *report["right_answers"]["ppo"].values(),
+        *(report["nats_per_token"][name] for name in ("base", "sft", "ppo", "ppo-ptx")),
+    ]  # fmt: skip
+    for found in estimates:
+        assert set(found) == {"estimate", "low", "high", "n"}
+        assert found["low"] <= found["estimate"] <= found["high"] and found["n"] > 0
+    assert "all" in report["right_answers"]["sft"] and len(report["right_answers"]["sft"]) > 12
+    assert report["gold_win_rate"]["n"] == 40
+    assert report["kl_exact_min"] >= -1e-4
+    assert report["seed"] == 0 and report["seconds"] > 0 and 100 < report["peak_memory_mb"] < 4000
+
+
+def test_every_stage_left_its_run_and_every_file_reads_back(finished: Path) -> None:
+    for stage in ("pretrain", "sft", "reward", "ppo", "ppo-ptx"):
+        assert (finished / stage / "checkpoint").is_dir(), stage
+    assert (finished / "ppo-ptx" / "checkpoint" / "ema" / "adapter_model.safetensors").is_file()
+    candidates = read_jsonl(finished / "sample" / "candidates.jsonl", Candidates)
+    assert len(candidates) == 90 and all(len(row.responses) == 4 for row in candidates)
+    rankings = read_jsonl(finished / "world" / "rankings.jsonl", Ranking)
+    held_out = read_jsonl(finished / "world" / "held-out-rankings.jsonl", Ranking)
+    assert not {row.group for row in rankings} & {row.group for row in held_out}
+    assert len((finished / "samples.jsonl").read_text().splitlines()) == 40
+
+
+def test_evaluation_shares_no_prompt_with_training(finished: Path) -> None:
+    files = ["demonstrations", "ranking-prompts", "evaluation-prompts"]
+    asked = [
+        {json.loads(line)["prompt"] for line in (finished / "world" / f"{name}.jsonl").read_text().splitlines()}
+        for name in files
+    ]
+    assert all(not a & b for a, b in [*pairwise(asked), (asked[0], asked[2])])
+    assert read_jsonl(finished / "world" / "evaluation-prompts.jsonl", Prompt)[0].reference
+
+
+def test_accuracy_of_scores_against_ranks_by_hand() -> None:
+    """Pairs of ranks (1, 2, 2): a above b, a above c; b and c are tied and do not count."""
+    ranking = Ranking((Turn("user", "q"),), ("a", "b", "c"), (1, 2, 2), (True, True, True))
+    found = demo_report.accuracy([ranking], lambda _: [1.0, 1.0, 0.0])  # a = b is half right, a > c is right
+    assert found.estimate == pytest.approx(0.75) and found.n == 2
+    assert demo_report.accuracy([ranking], lambda _: [0.0, 1.0, 2.0]).estimate == 0
+
+
+def test_a_demo_is_not_overwritten_unasked(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds a demo"):
+        demo.run(DemoSettings(output=str(finished)))
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(ConfigError, match="not a demo's"):
+        demo.run(DemoSettings(output=str(tmp_path), overwrite=True))
