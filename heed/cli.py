@@ -29,12 +29,18 @@ from heed.errors import ConfigError, HeedError
 QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_VERBOSITY": "error",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "DATASETS_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "false",
+    "DISABLE_SAFETENSORS_CONVERSION": "1",
 }
-"""Environment that keeps the libraries from talking over the run; what is set already is left alone."""
+"""Environment that keeps the libraries from talking over the run; what is set already is left alone.
+
+The last one: of a model that has no safetensors, transformers sends the name (and the person's token) to a web service
+that converts it and opens a pull request in its repository.
+"""
 
 HELP = {"--help", "-h", "--help-all"}
 NARROWEST = 100

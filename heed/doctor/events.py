@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from heed.doctor.statistics import Absences, Count, Martingale, Sum, Uniform
@@ -18,10 +18,12 @@ from heed.formulas.logprobs import TokenStatistics, log_softmax
 
 NUCLEUS = 0.95
 RANKS = (50, 200)
+EARLY = 8  # tokens of a response within which an early end is counted
 DEEPEST = 1024  # ranks that the nucleus is looked for in
 
 EVENTS = {
     "eos": "end-of-text",
+    "early_eos": "end-of-text within eight tokens",
     "rank_50": "a token of rank 50 or more",
     "rank_200": "a token of rank 200 or more",
     "tail": "a token outside the .95 nucleus",
@@ -103,7 +105,9 @@ class Events:
         self._ranked(p, chosen)
         self._in_text(p, tokens, index)
         if self.eos is not None:
+            early = self.context.positions(index) < EARLY
             self.lines["eos"].append((p[:, self.eos], tokens == self.eos))
+            self.lines["early_eos"].append((p[early, self.eos], tokens[early] == self.eos))
         noise = torch.rand(len(tokens), generator=self.generator).to(p.device)
         tied = (p * (p == chosen)).sum(1)
         self.uniforms.append((p * (p > chosen)).sum(1) + noise * tied)

@@ -37,7 +37,7 @@ class Suspect:
 class Suspects:
     """An observer that adds up every suspect's gain, in nats. Heavier than `Events`: for when something is wrong.
 
-    `processed` logits are divided by the temperature first; a penalty acts on logits before that.
+    A penalty acts on the logits before they are divided by the temperature.
     """
 
     def __init__(self, context: Context, eos: int | None, temperature: float = 1.0) -> None:
@@ -82,8 +82,10 @@ class Suspects:
         for factor in TEMPERATURE:
             q = log_softmax(logits, self.temperature * factor).gather(1, tokens[:, None])[:, 0]
             self._add("NK2", f"temperature={self.temperature * factor:.4g}", (q - chosen).exp())
-        q = log_softmax(ref_logits, self.temperature).gather(1, tokens[:, None])[:, 0]
-        self._add("NK13", "the reference", (q - chosen).exp())
+        between = {"the reference": ref_logits, "weights between the reference and the policy": (logits + ref_logits) / 2}
+        for setting, other in between.items():
+            q = log_softmax(other, self.temperature).gather(1, tokens[:, None])[:, 0]
+            self._add("NK13", setting, (q - chosen).exp())
 
     def _bans(self, logits: Tensor, p: Tensor, chosen: Tensor, tokens: Tensor, index: Tensor) -> None:
         before, columns = self.context.before(index)

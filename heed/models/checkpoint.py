@@ -10,15 +10,19 @@ import hashlib
 import importlib.metadata
 import json
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import model_info, snapshot_download, try_to_load_from_cache
+from huggingface_hub.errors import HTTPError
 from transformers import PreTrainedModel
 
 from heed.errors import CheckpointError
 
 METADATA = "heed.json"
+ADAPTER = "adapter_config.json"
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,8 @@ class Checkpoint:
 def open_checkpoint(name: str, kind: str | None = None) -> Checkpoint:
     """Find a model by run directory, directory or hub name; reads JSON only, no weights.
 
-    Raises `CheckpointError` where the directory lacks its files, or `kind` (policy, reward) is not what was found.
+    An adapter that is on the hub is fetched whole. Raises `CheckpointError` where the directory lacks its files, or
+    `kind` (policy, reward) is not what was found.
     """
     directory = Path(name).expanduser()
     if (directory / "checkpoint").is_dir():
@@ -59,18 +64,20 @@ def open_checkpoint(name: str, kind: str | None = None) -> Checkpoint:
     if not directory.is_dir():
         if _is_path(name):
             raise CheckpointError(name, "no such directory", "give a run directory, a model directory or a hub name")
-        return Checkpoint(name, name)
+        if (fetched := _fetched(name)) is None:
+            return Checkpoint(name, name)
+        directory = fetched
     metadata = _read_json(directory / METADATA) if (directory / METADATA).is_file() else {}
-    if (directory / "adapter_config.json").is_file():
-        base = _read_json(directory / "adapter_config.json").get("base_model_name_or_path")
+    if (directory / ADAPTER).is_file():
+        base = _read_json(directory / ADAPTER).get("base_model_name_or_path")
         if not base:
-            raise CheckpointError(name, "adapter_config.json names no base model", "train the adapter again")
+            raise CheckpointError(name, f"{ADAPTER} names no base model", "train the adapter again")
         checkpoint = Checkpoint(name, str(directory), base, metadata)
     elif (directory / "config.json").is_file():
         checkpoint = Checkpoint(name, str(directory), None, metadata)
     else:
         raise CheckpointError(
-            name, "holds neither config.json nor adapter_config.json", "the run may not have finished; train it again"
+            name, f"holds neither config.json nor {ADAPTER}", "the run may not have finished; train it again"
         )
     if kind is not None and metadata and checkpoint.kind != kind:
         raise CheckpointError(name, f"is a {checkpoint.kind} model, not a {kind} model", f"give a {kind} checkpoint")
@@ -99,6 +106,18 @@ def weights_hash(model: PreTrainedModel) -> str:
 
 def _is_path(name: str) -> bool:
     return name.startswith((".", "/", "~")) or name.count("/") > 1 or (Path(name).parent.is_dir() and "/" in name)
+
+
+@cache
+def _fetched(name: str) -> Path | None:
+    """Where the hub's cache holds an adapter, or a model that heed wrote; None for every other hub name, which
+    transformers fetches file by file. Without a network, what was fetched before."""
+    try:
+        files = {file.rfilename for file in model_info(name).siblings or ()}
+        return Path(snapshot_download(name)) if files & {METADATA, ADAPTER} else None
+    except (OSError, ValueError, HTTPError):  # no network, or no such model, which is told when its weights are loaded
+        found = [try_to_load_from_cache(name, file) for file in (METADATA, ADAPTER)]
+    return next((Path(path).parent for path in found if isinstance(path, str)), None)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -44,12 +44,21 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def load_config(name: str) -> PreTrainedConfig:
+    """The architecture of a model, without its weights."""
+    return from_pretrained(AutoConfig.from_pretrained, name)
+
+
 def parameter_count(name: str) -> int:
     """Parameters of a model, from its config alone."""
-    config: PreTrainedConfig = from_pretrained(AutoConfig.from_pretrained, name)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        model = AutoModelForCausalLM.from_config(load_config(name))
     return int(model.num_parameters())
+
+
+def context_length(config: PreTrainedConfig) -> int:
+    """Tokens that a model can see at most."""
+    return int(getattr(config, "max_position_embeddings", None) or 1 << 20)
 
 
 def load_causal_lm(name: str, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:

@@ -25,7 +25,7 @@ from transformers.cache_utils import Cache
 
 from heed.errors import CheckpointError
 from heed.models.checkpoint import Checkpoint, weights_hash
-from heed.models.load import load_causal_lm, load_tokenizer, without_dropout
+from heed.models.load import context_length, load_causal_lm, load_tokenizer, without_dropout
 from heed.settings.common import LoraSettings
 
 PREFIX = "base_model.model."  # what peft's own files put before every name
@@ -57,7 +57,7 @@ class Trunk:
     @property
     def context(self) -> int:
         """Tokens that the model can see at most."""
-        return int(getattr(self.model.config, "max_position_embeddings", None) or 1 << 20)
+        return context_length(self.model.config)
 
     @property
     def device(self) -> torch.device:

@@ -4,27 +4,30 @@ A labeler of reliability ρ feels a utility for each response and orders by it:
 
     u = ρ·score / TEMPERATURE + g        g ~ Gumbel(0, 1)
 
-so that a stands above b with the Bradley–Terry probability σ(ρ·(score_a − score_b) / TEMPERATURE). Responses that are
-the same text, or next to each other by less than `TIE`, get the same rank.
+so that a stands above b with the Bradley–Terry probability σ(ρ·(score_a − score_b) / TEMPERATURE). Neighbours that
+are closer than `TIE`, and responses that are the same text, get the same rank.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from heed.formulas.statistics import Estimate, wilson
 from heed.pocket.generate import LONGEST
 from heed.pocket.gold import judge
 from heed.pocket.words import spell, tokens
 from heed.records import Candidates, Ranking
 
-TARGET = 0.73  # agreement of two labelers on the pairs that both order (the paper's labelers: 72.6 ± 1.5 %)
-TEMPERATURE = 2.0
-TIE = 0.15  # in units of the Gumbel noise, whose standard deviation is 1.28
+TARGET = 0.73  # share of pairs on which two labelers agree, of those that both order (the paper: 72.6 ± 1.5 %)
+TEMPERATURE = 1.9  # from `temperature_for` on SFT samples, broken ones included; see docs/pocket-world.md
+TIE = 0.15  # in units of the noise, whose standard deviation is 1.28
+BROKEN = 0.25  # share of candidate sets that get one broken response
 
 
 @dataclass(frozen=True)
@@ -44,28 +47,28 @@ LABELERS = (
 )
 
 
+def gold_scores(candidates: Candidates) -> list[float]:
+    """The gold score of each response."""
+    judged = zip(candidates.responses, candidates.finished, strict=True)
+    return [judge(candidates.prompt, response, finished).score for response, finished in judged]
+
+
 def rank(
     candidates: Candidates, labeler: Labeler, rng: np.random.Generator, temperature: float = TEMPERATURE
 ) -> Ranking:
     """One labeler's ranking of the candidates by their gold scores through noise."""
-    same = [candidates.responses.index(response) for response in candidates.responses]  # a text is judged once
-    judged = zip(candidates.responses, candidates.finished, strict=True)
-    scores = np.array([judge(candidates.prompt, response, finished).score for response, finished in judged])
-    noise = rng.gumbel(size=len(scores))
-    ranks = ranks_of((scores * labeler.reliability / temperature + noise)[same])
+    pairs = list(zip(candidates.responses, candidates.finished, strict=True))
+    noise = rng.gumbel(size=len(pairs))[[pairs.index(pair) for pair in pairs]]  # the same text is felt the same
+    ranks = _felt(gold_scores(candidates), labeler, noise, temperature)
     return Ranking(
-        candidates.prompt, candidates.responses, ranks, candidates.finished, labeler.name, None, candidates.source,
-        candidates.group,
-    )  # fmt: skip
-
-
-def ranks_of(utilities: Sequence[float]) -> tuple[int, ...]:
-    """1 for the best; the next rank begins where the utility falls by `TIE` or more."""
-    order = np.argsort(-np.asarray(utilities), kind="stable")
-    falls = [utilities[above] - utilities[below] >= TIE for above, below in pairwise(order)]
-    ranks = np.empty(len(order), dtype=int)
-    ranks[order] = 1 + np.cumsum([0, *falls])
-    return tuple(ranks.tolist())
+        candidates.prompt,
+        candidates.responses,
+        ranks,
+        candidates.finished,
+        labeler=labeler.name,
+        source=candidates.source,
+        group=candidates.group,
+    )
 
 
 def simulate(candidates: Iterable[Candidates], seed: int, temperature: float = TEMPERATURE) -> list[Ranking]:
@@ -74,12 +77,81 @@ def simulate(candidates: Iterable[Candidates], seed: int, temperature: float = T
     return [rank(each, LABELERS[rng.integers(len(LABELERS))], rng, temperature) for each in candidates]
 
 
+def ranks_of(utilities: ArrayLike) -> tuple[int, ...]:
+    """1 for the highest; the next rank begins where the utility falls by `TIE` or more."""
+    values = np.asarray(utilities)
+    order = np.argsort(-values, kind="stable")
+    falls = [values[above] - values[below] >= TIE for above, below in pairwise(order)]
+    ranks = np.empty(len(order), dtype=int)
+    ranks[order] = 1 + np.cumsum([0, *falls])
+    return tuple(ranks.tolist())
+
+
 def agreement(rankings: Iterable[Ranking], others: Iterable[Ranking]) -> Estimate:
-    """How often two rankings of the same responses order a pair alike, of the pairs that both order (ties dropped)."""
-    alike = [
-        (a.ranks[i] < a.ranks[j]) == (b.ranks[i] < b.ranks[j])
-        for a, b in zip(rankings, others, strict=True)
-        for i, j in combinations(range(len(a.ranks)), 2)
-        if a.ranks[i] != a.ranks[j] and b.ranks[i] != b.ranks[j]
-    ]
+    """How often two rankings of the same responses order a pair alike, of the pairs that both order."""
+    both = zip(rankings, others, strict=True)
+    alike = [same for a, b in both for same in _alike(a.ranks, b.ranks)]
     return wilson(sum(alike), len(alike))
+
+
+def temperature_for(scores: Sequence[Sequence[float]], target: float = TARGET, seed: int = 0) -> float:
+    """The temperature at which two random labelers agree on `target` of the pairs of these sets of gold scores.
+
+    Found by bisection on the logarithm, with the same labelers and the same noise at every temperature.
+    """
+    rng = np.random.default_rng(seed)
+    views = [(each, [(LABELERS[i], rng.gumbel(size=len(each))) for i in rng.integers(len(LABELERS), size=2)]) for each in scores]
+
+    def agreed(temperature: float) -> float:
+        felt = [[_felt(each, labeler, noise, temperature) for labeler, noise in two] for each, two in views]
+        return float(np.mean([same for a, b in felt for same in _alike(a, b)]))
+
+    low, high = 0.05, 50.0
+    for _ in range(20):
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if agreed(middle) > target else (low, middle)
+    return (low * high) ** 0.5
+
+
+def degenerate(candidates: Iterable[Candidates], seed: int, share: float = BROKEN) -> list[Candidates]:
+    """The candidates, with one response broken in a `share` of the sets.
+
+    Broken: cut off, looping until the length limit, said twice, shuffled, a mark only, or an answer to another prompt.
+    """
+    rng = random.Random(f"broken {seed}")
+    sets = list(candidates)
+    return [_with_broken(each, rng.choice(sets), rng) if rng.random() < share else each for each in sets]
+
+
+def _felt(scores: Sequence[float], labeler: Labeler, noise: ArrayLike, temperature: float) -> tuple[int, ...]:
+    return ranks_of(np.asarray(scores) * labeler.reliability / temperature + noise)
+
+
+def _alike(ranks: Sequence[int], others: Sequence[int]) -> list[bool]:
+    """For each pair that both order: whether in the same order."""
+    return [
+        (ranks[i] < ranks[j]) == (others[i] < others[j])
+        for i, j in combinations(range(len(ranks)), 2)
+        if ranks[i] != ranks[j] and others[i] != others[j]
+    ]
+
+
+def _with_broken(candidates: Candidates, another: Candidates, rng: random.Random) -> Candidates:
+    place = rng.randrange(len(candidates.responses))
+    said = tokens(candidates.responses[place]) or ["."]
+    breakage, finished = rng.choice(BREAKAGES)
+    broken = spell(breakage(said, tokens(another.responses[0]) or ["."], rng)[:LONGEST])
+    responses, ends = list(candidates.responses), list(candidates.finished)
+    responses[place], ends[place] = broken, finished
+    return replace(candidates, responses=tuple(responses), finished=tuple(ends))
+
+
+Breakage = Callable[[list[str], list[str], random.Random], list[str]]
+BREAKAGES: tuple[tuple[Breakage, bool], ...] = (  # what becomes of the words, and whether the text still ends itself
+    (lambda said, other, rng: said[: max(1, len(said) // 2)], False),
+    (lambda said, other, rng: said + said[-rng.randint(1, 3) :] * LONGEST, False),
+    (lambda said, other, rng: said + said, True),
+    (lambda said, other, rng: rng.sample(said, len(said)), True),
+    (lambda said, other, rng: ["."], True),
+    (lambda said, other, rng: other, True),
+)

@@ -107,6 +107,11 @@ def tokens(text: str) -> list[str]:
     return TOKEN.findall(text)
 
 
+def spell(words: Sequence[str]) -> str:
+    """Words and marks as a text: a space between words, none before a mark."""
+    return re.sub(r" (?=[.,?!:])", "", " ".join(words))
+
+
 def spaced(text: str) -> str:
     """The text with one space between any two tokens, lower case: the form in which the world's grammar is matched."""
     return " ".join(tokens(text.lower()))

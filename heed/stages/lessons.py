@@ -104,13 +104,10 @@ def draw_batches(lessons: Lessons, settings: SFTSettings) -> list[dict[str, list
     batches = [{"train": [lessons.training[i] for i in rows]} for rows in numbers]
     if lessons.text is None:
         return batches
-    rows, owed, per_token = (
-        text_lessons(lessons.text, settings.seed),
-        0.0,
-        settings.pretrain_share / (1 - settings.pretrain_share),
-    )
+    share, owed = settings.pretrain_share, 0.0
+    rows = text_lessons(lessons.text, settings.seed)
     for parts in batches:
-        owed += counted(parts["train"]) * per_token
+        owed += counted(parts["train"]) * share / (1 - share)
         parts["text"] = []
         while owed > 0:
             parts["text"].append(next(rows))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Iterator
@@ -13,30 +12,33 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from heed import config
 from heed.data.batch import text_rows
-from heed.data.encode import encode_prompts, encode_texts
-from heed.data.hygiene import clean, split_by_group
+from heed.data.encode import encode_texts
+from heed.data.hygiene import split_by_group
+from heed.data.prompts import prompt_set
 from heed.data.sources import read_prompts, read_texts
 from heed.data.template import Template
 from heed.errors import CheckpointError, ConfigError
 from heed.formulas.advantages import shaped_rewards
 from heed.formulas.statistics import bootstrap_difference, bootstrap_mean, win_rate
+from heed.models.card import Card, made_with, write_card
 from heed.models.checkpoint import open_checkpoint, write_metadata
 from heed.models.external_reward import ExternalReward
-from heed.models.load import load_tokenizer
+from heed.models.load import context_length, load_config, load_tokenizer
 from heed.models.policy import save_policy
+from heed.models.publish import write_generation_files
 from heed.models.roles import Roles, Shelf, load_roles
 from heed.models.scalar_head import save_scalar
 from heed.records import Prompt
-from heed.settings.common import DataSettings
 from heed.settings.ppo import PPOSettings
 from heed.stages.rollout import Answers, Question, answer, collect, normalise, rollout_metrics, sample_rows
 from heed.stages.update import Update
 from heed.training.device import pick_device, pick_dtype, seed_everything
+from heed.training.figures import print_figures
 from heed.training.metrics import Progress, print_completions
 from heed.training.run_dir import RunDir
 
-log = logging.getLogger("heed")
 SHOWN = ("score/mean", "kl/exact", "kl/k1", "length/mean", "length/eos_rate")
 
 
@@ -69,10 +71,12 @@ def run(settings: PPOSettings) -> Path:
             progress.update(step, {name: metrics[name] for name in SHOWN})
             if spent:
                 break
-        run_dir.save_checkpoint(partial(save, roles, update, template, settings))
         before, after = answered[0], answered[max(answered)]
-        run_dir.write_json("report.json", report(before, after, settings.seed))
+        found = report(before, after, settings.seed)
+        run_dir.save_checkpoint(partial(save, roles, update, template, settings, found, run_dir.path))
+        run_dir.write_json("report.json", found)
     print_completions(side_by_side(held_out, before, after)[:6], "held-out prompts, before and after PPO")
+    print_figures(headline(found), f"{len(held_out)} held-out prompts")
     run_dir.finished(next_command(settings))
     return run_dir.path
 
@@ -103,23 +107,22 @@ def check(settings: PPOSettings) -> Template:
 
 def read_questions(settings: PPOSettings, template: Template) -> tuple[list[Question], list[Question]]:
     """Cleaned prompts to train on and held-out ones that share no group with them, tokenised."""
-    tokenizer = load_tokenizer(open_checkpoint(settings.model).path)
+    checkpoint = open_checkpoint(settings.model)
+    tokenizer = load_tokenizer(checkpoint.path)
+    context = context_length(load_config(checkpoint.base or checkpoint.path))
 
-    def cleaned(source: DataSettings) -> list[Prompt]:
-        records, report = clean(read_prompts(source, settings.seed), settings.hygiene, template, tokenizer)
-        log.info("%s: %s", source.path, report)
-        return records
+    def questions(records: list[Prompt]) -> list[Question]:
+        kept = prompt_set(records, settings.hygiene, template, tokenizer, context, settings.sampling.max_new_tokens)
+        return [Question(record, tokens) for record, tokens in zip(kept.records, kept.tokens, strict=True)]
 
-    def encoded(records: list[Prompt]) -> list[Question]:
-        rows = encode_prompts([record.prompt for record in records], template, tokenizer)
-        return [Question(record, tokens) for record, tokens in zip(records, rows, strict=True)]
-
-    records = cleaned(settings.prompts)
+    records = read_prompts(settings.prompts, settings.seed)
     if settings.validation_prompts.path:
-        held_out = cleaned(settings.validation_prompts)
+        held_out = read_prompts(settings.validation_prompts, settings.seed)
+        groups = {record.group for record in held_out}
+        records = [record for record in records if record.group not in groups]
     else:
         records, held_out = split_by_group(records, settings.validation_share, settings.seed)
-    return encoded(records), encoded(held_out[: settings.validation_limit])
+    return questions(records), questions(held_out)[: settings.validation_limit]
 
 
 def read_ptx(settings: PPOSettings) -> Tensor | None:
@@ -159,25 +162,48 @@ def is_due(step: int, settings: PPOSettings) -> bool:
     return step == settings.steps or math.floor(step / every) > math.floor((step - 1) / every)
 
 
-def save(roles: Roles, update: Update, template: Template, settings: PPOSettings, path: Path) -> None:
+def save(
+    roles: Roles,
+    update: Update,
+    template: Template,
+    settings: PPOSettings,
+    found: dict[str, Any],
+    run_path: Path,
+    path: Path,
+) -> None:
     """The policy as the checkpoint itself, the value model in `value/`, the averaged policy in `ema/`."""
-    trunk = roles.policy.trunk
-    about = {
-        "stage": "ppo",
-        "template": {"name": template.name, "hash": template.hash},
-        "base": trunk.name,
-        "base_hash": trunk.hash,
-    }
-    save_policy(roles.policy, path)
-    write_metadata(path, {**about, "kind": "policy"})
-    save_scalar(roles.value, path / "value")
-    value = {"gain": roles.value.gain, "bias": roles.value.bias}
-    base = {"base": roles.value.trunk.name, "base_hash": roles.value.trunk.hash}
-    write_metadata(path / "value", {**about, **base, "kind": "value", "reward": value})
+    save_trained(roles, template, settings, found, run_path, path)
     if update.average:
         with update.average.applied():
-            save_policy(roles.policy, path / "ema")
-        write_metadata(path / "ema", {**about, "kind": "policy"})
+            save_trained(roles, template, settings, found, run_path, path / "ema")
+    save_scalar(roles.value, path / "value")
+    trunk, measured = roles.value.trunk, {"gain": roles.value.gain, "bias": roles.value.bias}
+    about = {"kind": "value", "stage": "ppo", "template": {"name": template.name, "hash": template.hash}}
+    base = {"base": trunk.name, "base_hash": trunk.hash}
+    write_metadata(path / "value", {**about, **base, "reward": measured})
+
+
+def save_trained(
+    roles: Roles, template: Template, settings: PPOSettings, found: dict[str, Any], run_path: Path, path: Path
+) -> None:
+    """The policy with the weights that it has now: stock files, `heed.json`, and the model card."""
+    trunk, sentence = (
+        roles.policy.trunk,
+        "A language model trained by PPO against a reward model (step 3 of InstructGPT).",
+    )
+    save_policy(roles.policy, path)
+    write_generation_files(path, trunk.tokenizer, template.chat_template, settings.sampling.max_new_tokens)
+    about = {"kind": "policy", "stage": "ppo", "template": {"name": template.name, "hash": template.hash}}
+    write_metadata(path, {**about, "base": trunk.name, "base_hash": trunk.hash})
+    title, adapter = Path(settings.output).name, roles.policy.adapter is not None
+    card = Card(title, sentence, trunk.name, adapter, headline(found), config.dump(settings), made_with(run_path))
+    write_card(path, card)
+
+
+def headline(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The figures that are printed and stand in the model card."""
+    named = {f"held-out score, {name}": figure for name, figure in found["score"].items()}
+    return {**named, "wins against the SFT model, by the reward model": found["win_rate"]}
 
 
 def report(before: Answers, after: Answers, seed: int) -> dict[str, Any]:

@@ -1,0 +1,93 @@
+"""A little language: the next token depends on the last one. Small enough to draw thousands of rollouts exactly, and
+with faults that a sampler may have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from heed.doctor.events import Context, Events, token_sums
+from heed.doctor.statistics import Sum
+from heed.doctor.suspects import Suspects
+from heed.formulas.logprobs import token_statistics
+
+VOCAB, EOS, PROMPT = 80, 0, 3
+
+Processor = Callable[[Tensor, Tensor, int], Tensor]
+"""(logits, tokens so far, step) → logits to draw from: what a fault does."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Prompt and response in one row, and the mask of each."""
+
+    tokens: Tensor
+    counted: Tensor
+
+    @property
+    def context(self) -> Context:
+        return Context(self.tokens, self.counted | (torch.arange(self.tokens.shape[1]) < PROMPT), self.counted)
+
+
+@dataclass(frozen=True)
+class Language:
+    """Two tables of logits by last token: the policy that is scored, and the reference."""
+
+    policy: Tensor
+    reference: Tensor
+
+    def draw(
+        self,
+        rows: int,
+        generator: torch.Generator,
+        process: Processor | None = None,
+        steps: int = 24,
+        table: Tensor | None = None,
+    ) -> Drawn:
+        table = self.policy if table is None else table
+        tokens = torch.randint(1, VOCAB, (rows, PROMPT), generator=generator)
+        alive, counted = torch.ones(rows, dtype=torch.bool), torch.zeros(rows, PROMPT, dtype=torch.bool)
+        for step in range(steps):
+            logits = table[tokens[:, -1]]
+            logits = logits if process is None else process(logits, tokens, step)
+            token = torch.multinomial(logits.softmax(-1), 1, generator=generator)
+            counted = torch.cat([counted, alive[:, None]], 1)
+            tokens = torch.cat([tokens, token.masked_fill(~alive[:, None], 7)], 1)
+            alive = alive & (token[:, 0] != EOS)
+        return Drawn(tokens, counted)
+
+    def logits(self, drawn: Drawn) -> tuple[Tensor, Tensor, Tensor]:
+        """Policy's and reference's logits for each counted token, flat, and the tokens."""
+        before = drawn.tokens[:, :-1][drawn.counted[:, 1:]]
+        return self.policy[before], self.reference[before], drawn.tokens[drawn.counted]
+
+    def sums(self, drawn: Drawn, generator: torch.Generator) -> dict[str, Sum]:
+        policy, reference, tokens = self.logits(drawn)
+        events = Events(drawn.context, EOS, generator=generator)
+        events(policy, reference, tokens, torch.arange(len(tokens)))
+        return events.sums() | token_sums(token_statistics(policy, reference, tokens), events.choices)
+
+    def suspects(self, drawn: Drawn) -> Suspects:
+        policy, reference, tokens = self.logits(drawn)
+        suspects = Suspects(drawn.context, EOS)
+        suspects(policy, reference, tokens, torch.arange(len(tokens)))
+        return suspects
+
+
+@pytest.fixture(scope="session")
+def language() -> Language:
+    """Its tokens have probabilities from 0.3 to 0.0005, end-of-text about 0.04; the reference is a little different."""
+    generator = torch.Generator().manual_seed(1)
+    policy = 1.3 * torch.randn(VOCAB, VOCAB, generator=generator)
+    policy[:, EOS] = policy.logsumexp(1) - 3.2
+    reference = policy + 0.25 * torch.randn(VOCAB, VOCAB, generator=generator)
+    return Language(policy, reference)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(3)
