@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -25,6 +26,7 @@ from rich.text import Text
 
 from heed import config
 from heed.errors import ConfigError, HeedError
+from heed.settings.common import DataSettings
 
 QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -68,6 +70,7 @@ COMMANDS = {
         "reward:EvaluateRewardSettings", "stages.evaluate_reward", "a reward model on held-out comparisons"
     ),
     "best-of-n": Command("best_of_n:BestOfNSettings", "stages.best_of_n", "the baseline: draw n answers, keep the best"),
+    "doctor": Command("doctor:DoctorSettings", "stages.diagnose", "rollouts of any library → is their KL right?"),
     "chat": Command("evaluate:ChatSettings", "stages.chat", "talk to a checkpoint, or to two side by side", "models"),
 }
 
@@ -75,7 +78,8 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code.
 
-    0 done · 1 a bug, with its traceback · 2 something that a person can mend · 130 Ctrl-C · 143 SIGTERM.
+    0 done · 1 a bug, with its traceback · 2 something that a person can mend · 3 grave findings (a stage's `run` may
+    return a code of its own) · 130 Ctrl-C · 143 SIGTERM.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -104,10 +108,11 @@ def _dispatch(arguments: list[str]) -> int:
         _print(_stage_help(name, command, model, whole="--help-all" in rest))
         return 0
     settings = config.load(model, rest, name.replace("-", "_"), command.positional)
+    _require_files(settings)
     _prepare_process()
     run: Callable[[Any], object] = importlib.import_module(f"heed.{command.stage}").run
-    run(settings)
-    return 0
+    outcome = run(settings)
+    return outcome if isinstance(outcome, int) else 0
 
 
 def settings_of(command: Command) -> type[BaseModel]:
@@ -115,6 +120,13 @@ def settings_of(command: Command) -> type[BaseModel]:
     module, _, name = command.settings.partition(":")
     model: type[BaseModel] = getattr(importlib.import_module(f"heed.settings.{module}"), name)
     return model
+
+
+def _require_files(settings: BaseModel) -> None:
+    """A data file that is not there is told before the stage, and torch with it, is imported."""
+    for _, source in settings:
+        if isinstance(source, DataSettings) and source.path and not Path(source.path).exists():
+            importlib.import_module("heed.data.files").require(source)
 
 
 def _prepare_process() -> None:

@@ -21,11 +21,20 @@ def read_rows(settings: DataSettings) -> list[Row]:
     """All rows of a file, of a directory in hub layout, or of a hub data set (`name` or `name:configuration`)."""
     if not settings.path:
         raise DataError("path", "no data set is named", f"name a file ({ACCEPTED}), a directory or a hub data set")
+    require(settings)
     path = Path(settings.path)
     rows = _file_rows(path) if path.is_file() else _hub_rows(settings)
     if not rows:
         raise DataError(settings.path, "holds no rows", "name a file with one row or more")
     return rows
+
+
+def require(settings: DataSettings) -> None:
+    """Raises DataError where `path` can only be a file or directory here, and there is none."""
+    path = Path(settings.path)
+    is_file_name = path.suffix in (*SUFFIXES, ".gz", ".xz") or settings.path.startswith((".", "/", "~"))
+    if is_file_name and not path.exists():
+        raise DataError(settings.path, "there is no such file or directory", f"name a file ({ACCEPTED}) that exists")
 
 
 def read_text(path: Path, characters: int = -1) -> str:
@@ -94,11 +103,9 @@ def _numbered(items: list[Any], place: str) -> list[Row]:
 
 
 def _hub_rows(settings: DataSettings) -> list[Row]:
-    path = Path(settings.path)
-    local = path.is_dir()
-    if not local and (path.suffix in (*SUFFIXES, ".gz", ".xz") or settings.path.startswith((".", "/", "~"))):
-        raise DataError(settings.path, "there is no such file or directory", f"name a file ({ACCEPTED}) that exists")
     import datasets
+
+    local = Path(settings.path).is_dir()
 
     name, _, config = (settings.path, "", "") if local else settings.path.partition(":")
     try:

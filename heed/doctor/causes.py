@@ -16,7 +16,7 @@ MESSAGES = {
     "NK1": "The sampler truncates the distribution ({setting}), but KL and ratios are those of the whole policy.",
     "NK2": "Tokens were drawn at another temperature than they are scored with (best fit: {setting}).",
     "NK3": "The sampler changes the logits of tokens that are already written (best fit: {setting}).",
-    "NK4": "End-of-text is suppressed ({setting}): the policy can lower its KL without bound by raising its probability.",
+    "NK4": "End-of-text is suppressed ({setting}): raising its probability lowers the measured KL without bound.",
     "NK5": "Rollouts are not samples: nearly every token is the likeliest one.",
     "NK13": "The tokens were drawn from {setting}, not from the policy that is scored.",
 }
@@ -55,14 +55,15 @@ class Toggle:
 
 
 TOGGLES = (
-    Toggle("positions", "NK8", "positions counted from the first column, pads included"),
-    Toggle("pads", "NK9", "padding that is attended to"),
-    Toggle("shift", "NK11", "labels that are shifted by one against the logits"),
-    Toggle("reference", "NK12", "the reference in the policy's place"),
-    Toggle("base", "NK13", "the policy's adapter switched off"),
-    Toggle("temperature", "NK2", "logits that are not divided by the temperature"),
-    Toggle("raw", "NK20", "raw logits without a log-softmax"),
-    Toggle("bfloat16", "NK16", "weights in bfloat16"),
+    Toggle("other", "NK12", "scoring with the other model of the two"),
+    Toggle("base", "NK13", "scoring with the adapter switched off"),
+    Toggle("positions", "NK8", "counting positions from the first pad"),
+    Toggle("pads", "NK9", "attending to the padding"),
+    Toggle("hidden", "NK9", "hiding every token that is equal to the pad token"),
+    Toggle("shift", "NK11", "looking tokens up one position late"),
+    Toggle("shift back", "NK11", "looking tokens up one position early"),
+    Toggle("temperature", "NK2", "leaving out the temperature"),
+    Toggle("raw", "NK20", "leaving out the log-softmax"),
 )
 """What is tried, in this order, to reproduce log-probabilities that are not those of the exact scoring."""
 
@@ -94,10 +95,21 @@ def explain(
         left = _gap(recorded, scored, mask)
         if left <= tolerance and left < gap / 4:
             cause = (causes or {}).get(toggle.name, toggle.cause)
-            message = f"The recorded log-probabilities are {gap:.3g} nats off at the mean token; {toggle.message} gives them."
+            message = f"{gap:.3g} nats off at the mean token; {toggle.message} gives the recorded numbers."
             return finding(cause, message, test="T2", toggle=toggle.name, gap=gap, left=left)
     return None
 
 
 def _gap(recorded: Tensor, scored: Tensor, mask: Tensor) -> float:
     return float(masked_mean((recorded - scored).abs(), mask))
+
+
+def settle(findings: Sequence[Finding]) -> list[Finding]:
+    """One finding a cause, the gravest first; where a grave cause is known, symptoms without one are its evidence."""
+    known = {found.id for found in findings if found.id.startswith("NK") and found.severity == "error"}
+    kept: dict[str, Finding] = {}
+    for found in by_severity(findings):
+        bare = found.id.startswith("T") or found.id in ("NK16", "NK21")
+        if found.id not in kept and not (known and bare):
+            kept[found.id] = found
+    return list(kept.values())

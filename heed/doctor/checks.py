@@ -126,7 +126,8 @@ def padding_invariance(
     gap = (batched - alone).abs().masked_fill(~mask, 0).amax(1)
     if float(gap.max()) <= tolerance:
         return []
-    evidence = {"test": "T4", "max": float(gap.max()), "without_pads": float(gap[pads == 0].max()) if (pads == 0).any() else None}
+    unpadded = float(gap[pads == 0].max()) if (pads == 0).any() else None
+    evidence = {"test": "T4", "max": float(gap.max()), "without_pads": unpadded}
     changed = f"Log-probabilities change by up to {float(gap.max()):.3g} when padding is removed"
     if hidden:
         return [finding("NK9", f"{changed}: the attention mask hides {hidden} real tokens.", hidden=hidden, **evidence)]
@@ -152,10 +153,8 @@ def identity_at_start(
     return [finding("T5", message, **evidence)]
 
 
-def swapped_roles(
-    recorded: Line, recorded_ref: Line, logprobs: Line, ref_logprobs: Line, mask: Mask
-) -> list[Finding]:
-    """T6, first of all: recorded log π − log ref against the same from exact scoring. A swapped sign is told at once."""
+def swapped_roles(recorded: Line, recorded_ref: Line, logprobs: Line, ref_logprobs: Line, mask: Mask) -> list[Finding]:
+    """T6, first of all: is recorded log π − log ref the negative of the same from exact scoring?"""
     theirs, ours = recorded - recorded_ref, logprobs - ref_logprobs
     size = float(masked_mean(ours.abs(), mask))
     if size < 1e-4:
@@ -164,8 +163,8 @@ def swapped_roles(
     if negated > 0.05 * size:
         return []
     message = (
-        f"The measured KL is the negative of the KL: {float(masked_mean(theirs, mask)):+.4f} nats a token are recorded, "
-        f"{float(masked_mean(ours, mask)):+.4f} are right. Policy and reference are swapped."
+        f"Policy and reference are swapped: {float(masked_mean(theirs, mask)):+.4f} nats a token are recorded, "
+        f"{float(masked_mean(ours, mask)):+.4f} are right."
     )
     return [finding("NK12", message, test="T6", off=negated / size)]
 
@@ -175,11 +174,12 @@ def symptom(test: str, found: Sum, severity: Severity) -> Finding:
     name, _, event = test.partition(" ")
     z = found.z or 0.0
     if isinstance(found, Count):
-        message = f"{EVENTS[event].capitalize()} was drawn {found.observed} times, expected {found.expected:.1f} (z = {z:.1f})."
+        what, expected = EVENTS[event].capitalize(), found.expected
+        message = f"{what} was drawn {found.observed} times, expected {expected:.1f} (z = {z:.1f})."
         return finding(name, message, severity, event=event, observed=found.observed, expected=found.expected, z=z)
     if isinstance(found, Absences):
         absent = found.tokens
-        message = f"{len(absent)} tokens were never drawn although each was expected over 12 times, such as id {absent[0]}."
+        message = f"{len(absent)} tokens expected over 12 times each were never drawn, such as id {absent[0]}."
         return finding(name, message, severity, event=event, ids=absent[:20], count=len(absent), z=z)
     if isinstance(found, Uniform):
         message = f"The mass ranked above the drawn token is not uniform: √n·KS = {found.distance:.2f}, limit 2.5."
@@ -247,7 +247,8 @@ def normalisation(logprobs: Line, mask: Mask, exact_kl: Line | None = None, name
         return [finding("NK20", message, test="T14", tokens=unfit)]
     if exact_kl is not None and bool((exact_kl[mask] < -1e-5).any()):
         lowest = float(exact_kl[mask].min())
-        return [finding("NK20", f"The exact KL of a state is {lowest:.3g}: it is not that of distributions.", test="T14")]
+        message = f"The exact KL of a state is {lowest:.3g}, which is below 0."
+        return [finding("NK20", message, test="T14", lowest=lowest)]
     return []
 
 
@@ -255,7 +256,8 @@ def freshness(sampler: Sequence[Any], scorer: Sequence[Any], steps_since: int = 
     """T15: versions of the weights that sampled and that scored each row; optimiser steps between rollout and KL."""
     stale = [(a, b) for a, b in zip(sampler, scorer, strict=True) if None not in (a, b) and a != b]
     if stale:
-        message = f"{len(stale)} rows were sampled with other weights than scored (version {stale[0][0]}, not {stale[0][1]})."
+        (a, b), count = stale[0], len(stale)
+        message = f"{count} rows were sampled with other weights (version {a}) than scored (version {b})."
         return [finding("NK13", message, test="T15", rows=len(stale))]
     if steps_since:
         message = f"KL was measured after {steps_since} optimiser steps on the same rollout."
@@ -281,8 +283,8 @@ def sign_of_kl(k1: Line, mask: Mask) -> list[Finding]:
         message = f"Mean KL {mean:.3g} ± {error:.2g} nats a response is consistent with 0."
         return [finding("NK21", message, **evidence)]
     message = (
-        f"Mean KL is {mean:.3g} ± {error:.2g} nats a response. For tokens of the policy it is never negative, whatever the "
-        f"reference, the reward or kl_coef: the sampler is not the scored policy, or a sign or a mask is wrong."
+        f"Mean KL is {mean:.3g} ± {error:.2g} nats a response. For tokens of the policy it is never negative, whatever "
+        f"the reference, the reward or kl_coef: the sampler is not the scored policy, or a sign or a mask is wrong."
     )
     hint = "name the models for exact tests: --model DIR --reference DIR"
     return [finding("T6", message, hint=hint, **evidence)]

@@ -41,46 +41,103 @@ class Cause:
 
 
 CAUSES = {
-    "NK1": Cause("the sampler truncates (top-k, top-p, min-p)", "error",
-                 "set top_k=0, top_p=1.0, min_p=None for rollouts; Hugging Face's generate keeps 50 tokens unless told otherwise"),
-    "NK2": Cause("temperature in the sampler or the scorer only", "error",
-                 "divide the logits by the temperature in policy, old and reference scoring alike"),
-    "NK3": Cause("a penalty or ban in the sampler (repetition, n-grams, bad words)", "error",
-                 "set repetition_penalty=1.0, no_repeat_ngram_size=0 and no banned tokens for rollouts"),
-    "NK4": Cause("end-of-text is suppressed", "error",
-                 "remove min_length and min_new_tokens; price a missing end-of-text token in the score instead"),
-    "NK5": Cause("rollouts are not samples (greedy, beams)", "error", "set do_sample=True and num_beams=1 for rollouts"),
-    "NK6": Cause("dropout is on in the policy's scoring", "error",
-                 "call eval() before scoring, or set every dropout probability to 0"),
-    "NK7": Cause("dropout is on in the sampler", "error",
-                 "call eval() before generating: generate() leaves the model in the mode it was in"),
-    "NK8": Cause("positions do not follow the attention mask", "error",
-                 "pass position_ids = (attention_mask.cumsum(1) - 1).clamp(min=0): with left padding a bare forward counts the pads"),
-    "NK9": Cause("the attention mask hides tokens or shows padding", "error",
-                 "give the tokenizer a pad token that is not its end-of-text token, and carry masks instead of recomputing them"),
-    "NK10": Cause("positions after end-of-text are counted", "error",
-                  "let the mask end with the first end-of-text token"),
-    "NK11": Cause("labels are shifted against the logits", "error",
-                  "the logits at position i predict the token at i + 1: use logits[:, :-1] with tokens[:, 1:]"),
-    "NK12": Cause("policy and reference are swapped", "error", "KL is log policy − log reference on the policy's tokens"),
-    "NK13": Cause("the sampler ran another model", "error",
-                  "sample with the weights that are scored: check which adapter is active, and that merged or served weights are fresh"),
-    "NK14": Cause("the reference is not the initial policy", "error",
-                  "switching an adapter off gives the base model, not the SFT model: keep the SFT adapter as reference, or merge it"),
+    "NK1": Cause(
+        "the sampler truncates (top-k, top-p, min-p)",
+        "error",
+        "set top_k=0, top_p=1.0, min_p=None for rollouts; generate() keeps 50 tokens unless told so",
+    ),
+    "NK2": Cause(
+        "temperature in the sampler or the scorer only",
+        "error",
+        "divide the logits by the temperature in policy, old and reference scoring alike",
+    ),
+    "NK3": Cause(
+        "a penalty or ban in the sampler (repetition, n-grams, bad words)",
+        "error",
+        "set repetition_penalty=1.0, no_repeat_ngram_size=0 and no banned tokens for rollouts",
+    ),
+    "NK4": Cause(
+        "end-of-text is suppressed",
+        "error",
+        "remove min_length and min_new_tokens; price a missing end-of-text token in the score instead",
+    ),
+    "NK5": Cause(
+        "rollouts are not samples (greedy, beams)", "error", "set do_sample=True and num_beams=1 for rollouts"
+    ),
+    "NK6": Cause(
+        "dropout is on in the policy's scoring",
+        "error",
+        "call eval() before scoring, or set every dropout probability to 0",
+    ),
+    "NK7": Cause(
+        "dropout is on in the sampler",
+        "error",
+        "call eval() before generating: generate() leaves the model in the mode it was in",
+    ),
+    "NK8": Cause(
+        "positions do not follow the attention mask",
+        "error",
+        "pass position_ids = (attention_mask.cumsum(1) - 1).clamp(min=0); a bare forward counts the pads",
+    ),
+    "NK9": Cause(
+        "the attention mask hides tokens or shows padding",
+        "error",
+        "pad with a token that is not end-of-text, and carry masks instead of making them from ids",
+    ),
+    "NK10": Cause(
+        "positions after end-of-text are counted", "error", "let the mask end with the first end-of-text token"
+    ),
+    "NK11": Cause(
+        "labels are shifted against the logits",
+        "error",
+        "the logits at position i predict the token at i + 1: use logits[:, :-1] with tokens[:, 1:]",
+    ),
+    "NK12": Cause(
+        "policy and reference are swapped", "error", "KL is log policy − log reference on the policy's tokens"
+    ),
+    "NK13": Cause(
+        "the sampler ran another model",
+        "error",
+        "check which adapter is active while sampling, and that merged or served weights are fresh",
+    ),
+    "NK14": Cause(
+        "the reference is not the initial policy",
+        "error",
+        "an adapter switched off leaves the base model: keep the SFT adapter as reference, or merge it",
+    ),
     "NK15": Cause("the reference moves", "error", "freeze the reference: it shares parameters that are trained"),
-    "NK16": Cause("sampler and scorer differ numerically", "warning",
-                  "take log-softmax in float32 and use the same kernels and dtype in both"),
-    "NK17": Cause("the scored tokens are not the sampled ones", "error", "keep the sampled ids; never tokenise decoded text again"),
-    "NK18": Cause("the scored prompts are not the sampled ones", "error",
-                  "use one template, one truncation side and one rule for the first token in sampler and scorer"),
+    "NK16": Cause(
+        "sampler and scorer differ numerically",
+        "warning",
+        "take log-softmax in float32 and use the same kernels and dtype in both",
+    ),
+    "NK17": Cause(
+        "the scored tokens are not the sampled ones", "error", "keep the sampled ids; never tokenise decoded text again"
+    ),
+    "NK18": Cause(
+        "the scored prompts are not the sampled ones",
+        "error",
+        "use one template, one truncation side and one rule for the first token in sampler and scorer",
+    ),
     "NK19": Cause("KL was measured on updated weights", "warning", "measure KL on the rollout, before its update"),
-    "NK20": Cause("log-probabilities are not normalised", "error",
-                  "take log_softmax over the whole vocabulary, in float32, of logits that no filter has touched"),
+    "NK20": Cause(
+        "log-probabilities are not normalised",
+        "error",
+        "take log_softmax over the whole vocabulary, in float32, of logits that no filter has touched",
+    ),
     "NK21": Cause("only noise", "info", "nothing to mend: more tokens make it smaller"),
-    "NK22": Cause("the reward is paid by negative KL", "warning", "mend the measurement first: changing kl_coef treats the symptom"),
-    "NK23": Cause("the controller lowers β on negative KL", "warning", "freeze kl_coef while the measured KL is not valid"),
-    "NK24": Cause("forced tokens are counted", "error", "leave tokens out of the mask that the sampler was made to write"),
-}  # fmt: skip
+    "NK22": Cause(
+        "the reward is paid by negative KL",
+        "warning",
+        "mend the measurement first: changing kl_coef treats the symptom",
+    ),
+    "NK23": Cause(
+        "the controller lowers β on negative KL", "warning", "freeze kl_coef while the measured KL is not valid"
+    ),
+    "NK24": Cause(
+        "forced tokens are counted", "error", "leave tokens out of the mask that the sampler was made to write"
+    ),
+}
 """The causes, by number."""
 
 TESTS = {

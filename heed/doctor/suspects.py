@@ -2,12 +2,13 @@
 
 Each suspect is a distribution q made from the logits. Its gain is Σ log(q_ε(y) / π(y)), q_ε = 0.99·q + 0.01·π: the log
 of a likelihood ratio, whose expectation e^gain is 1 for tokens drawn from π. So a gain over ln(10⁴) has a chance of at
-most 10⁻⁴ in healthy rollouts, however often one looks (Ville's inequality), and the suspect of largest gain is named.
+most 10⁻⁴ in healthy rollouts, however often one looks (Ville's inequality). If q drew the tokens the gain is near
+Σ KL(q‖π); the suspect of largest gain is named if that holds, so that no suspect is blamed for what it only resembles.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from heed.doctor.events import Context, closing, in_context
 from heed.formulas.logprobs import log_softmax
 
 CONVINCING = 9.2  # nats
+LIKENESS = (0.5, 1.5)  # of the gain to Σ KL(q‖π)
 _BLUR = 0.01
 
 TOP_K = (2, 3, 5, 8, 10, 20, 30, 40, 50, 100, 200)
@@ -23,7 +25,7 @@ TOP_P = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
 MIN_P = (0.02, 0.05, 0.1, 0.2)
 TEMPERATURE = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.05, 1.1, 1.2, 1.35, 1.5, 2.0)
 PENALTY = (1.05, 1.1, 1.2, 1.3, 1.5, 2.0)
-SHORTEST = (1, 2, 4, 8, 16, 32, 64, 128)
+SHORTEST = (1, 2, 4, 8, 16, 32, 64, 128, 1 << 30)
 
 
 @dataclass(frozen=True)
@@ -34,75 +36,107 @@ class Suspect:
     setting: str
 
 
+@dataclass
+class Ledger:
+    """Every suspect's gain and Σ KL(q‖π), in nats, over as many batches as are written into it."""
+
+    gains: dict[Suspect, float] = field(default_factory=dict)
+    divergences: dict[Suspect, float] = field(default_factory=dict)
+
+    def write(self, suspect: Suspect, gain: float, divergence: float) -> None:
+        """Add one batch's."""
+        self.gains[suspect] = self.gains.get(suspect, 0.0) + gain
+        self.divergences[suspect] = self.divergences.get(suspect, 0.0) + divergence
+
+    def best(self) -> tuple[Suspect, float] | None:
+        """The suspect that explains the tokens best, if it does so convincingly."""
+        name = max(self.gains, key=lambda suspect: self.gains[suspect], default=None)
+        if name is None or self.gains[name] <= CONVINCING:
+            return None
+        low, high = (share * self.divergences[name] for share in LIKENESS)
+        return (name, self.gains[name]) if low <= self.gains[name] <= high else None
+
+
 class Suspects:
-    """An observer that adds up every suspect's gain, in nats. Heavier than `Events`: for when something is wrong.
+    """An observer that weighs every suspect. Heavier than `Events`: for when something is wrong.
 
     A penalty acts on the logits before they are divided by the temperature.
     """
 
-    def __init__(self, context: Context, eos: int | None, temperature: float = 1.0) -> None:
+    def __init__(
+        self, context: Context, eos: int | None, temperature: float = 1.0, ledger: Ledger | None = None
+    ) -> None:
         self.context, self.eos, self.temperature = context, eos, temperature
-        self.gains: dict[Suspect, float] = {}
-        self.tokens = 0
+        self.ledger = Ledger() if ledger is None else ledger
 
     @torch.no_grad()
     def __call__(self, logits: Tensor, ref_logits: Tensor, tokens: Tensor, index: Tensor) -> None:
         """Weigh one piece, as `Events` is called."""
         logp = log_softmax(logits, self.temperature)
         chosen = logp.gather(1, tokens[:, None])[:, 0]
-        self.tokens += len(tokens)
         self._truncations(logp.exp(), chosen.exp())
-        self._others(logits, ref_logits, chosen, tokens)
-        self._bans(logits, logp.exp(), chosen, tokens, index)
+        self._others(logits, ref_logits, logp, tokens)
+        self._penalties(logits, logp, tokens, index)
+        self._bans(logp.exp(), tokens, index)
 
-    def best(self) -> tuple[Suspect, float] | None:
-        """The suspect that explains the tokens best, if it does so convincingly."""
-        name = max(self.gains, key=lambda suspect: self.gains[suspect], default=None)
-        return (name, self.gains[name]) if name is not None and self.gains[name] > CONVINCING else None
+    def _add(self, cause: str, setting: str, ratio: Tensor, divergence: Tensor) -> None:
+        """`ratio` is q(y) / π(y), `divergence` KL(q‖π) at each token."""
+        gain = ((1 - _BLUR) * ratio.double() + _BLUR).log().sum()
+        self.ledger.write(Suspect(cause, setting), float(gain), float(divergence.double().sum()))
 
-    def _add(self, cause: str, setting: str, ratio: Tensor) -> None:
-        """`ratio` is q(y) / π(y) at each token."""
-        suspect, gain = Suspect(cause, setting), float(((1 - _BLUR) * ratio.double() + _BLUR).log().sum())
-        self.gains[suspect] = self.gains.get(suspect, 0.0) + gain
+    def _add_cut(self, cause: str, setting: str, kept: Tensor, mass: Tensor) -> None:
+        """q is π without some tokens: `kept` says whether y is left, `mass` is π's mass of what is left."""
+        mass = mass.clamp(min=1e-6)
+        self._add(cause, setting, kept / mass, -mass.log())
+
+    def _add_other(self, cause: str, setting: str, logits: Tensor, logp: Tensor, tokens: Tensor) -> None:
+        """q is the softmax of other logits, already divided by the temperature."""
+        logq = logits.float().log_softmax(-1)
+        ratio = (logq - logp).gather(1, tokens[:, None])[:, 0].exp()
+        self._add(cause, setting, ratio, (logq.exp() * (logq - logp)).sum(1))
 
     def _truncations(self, p: Tensor, chosen: Tensor) -> None:
         ordered = p.sort(dim=1, descending=True).values
         mass = ordered.cumsum(1)
         above = (p * (p > chosen[:, None])).sum(1)
-        self._add("NK5", "the likeliest token", (chosen >= ordered[:, 0]) / chosen)
+        self._add_cut("NK5", "the likeliest token", chosen >= ordered[:, 0], ordered[:, 0])
         limits = {f"top_k={k}": torch.full_like(chosen, k - 1, dtype=torch.long) for k in TOP_K if k < p.shape[1]}
         limits |= {f"top_p={share}": (mass < share).sum(1).clamp(max=p.shape[1] - 1) for share in TOP_P}
         limits |= {f"min_p={share}": (ordered >= share * ordered[:, :1]).sum(1) - 1 for share in MIN_P}
         for setting, last in limits.items():
             smallest, kept = (line.gather(1, last[:, None])[:, 0] for line in (ordered, mass))
             inside = above < share_of(setting) if setting.startswith("top_p") else chosen >= smallest
-            self._add("NK1", setting, inside / kept)
+            self._add_cut("NK1", setting, inside, kept)
 
-    def _others(self, logits: Tensor, ref_logits: Tensor, chosen: Tensor, tokens: Tensor) -> None:
+    def _others(self, logits: Tensor, ref_logits: Tensor, logp: Tensor, tokens: Tensor) -> None:
         for factor in TEMPERATURE:
-            q = log_softmax(logits, self.temperature * factor).gather(1, tokens[:, None])[:, 0]
-            self._add("NK2", f"temperature={self.temperature * factor:.4g}", (q - chosen).exp())
-        between = {"the reference": ref_logits, "weights between the reference and the policy": (logits + ref_logits) / 2}
+            changed = self.temperature * factor
+            self._add_other("NK2", f"temperature={changed:.4g}", logits / changed, logp, tokens)
+        between = {
+            "the reference": ref_logits,
+            "weights between the reference and the policy": (logits + ref_logits) / 2,
+        }
         for setting, other in between.items():
-            q = log_softmax(other, self.temperature).gather(1, tokens[:, None])[:, 0]
-            self._add("NK13", setting, (q - chosen).exp())
+            self._add_other("NK13", setting, other / self.temperature, logp, tokens)
 
-    def _bans(self, logits: Tensor, p: Tensor, chosen: Tensor, tokens: Tensor, index: Tensor) -> None:
-        before, columns = self.context.before(index)
-        seen, repeats = in_context(before, p.shape[1]), closing(before, columns, p.shape[1])
+    def _penalties(self, logits: Tensor, logp: Tensor, tokens: Tensor, index: Tensor) -> None:
+        seen = in_context(self.context.before(index)[0], logits.shape[1])
         for penalty in PENALTY:
-            punished = torch.where(logits > 0, logits / penalty, logits * penalty)
-            q = log_softmax(torch.where(seen, punished, logits), self.temperature).gather(1, tokens[:, None])[:, 0]
-            self._add("NK3", f"repetition_penalty={penalty}", (q - chosen).exp())
-        left = 1 - (p * repeats).sum(1).clamp(max=1 - 1e-6)
-        self._add("NK3", "no_repeat_ngram_size=3", ~repeats.gather(1, tokens[:, None])[:, 0] / left)
+            punished = torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+            self._add_other("NK3", f"repetition_penalty={penalty}", punished / self.temperature, logp, tokens)
+
+    def _bans(self, p: Tensor, tokens: Tensor, index: Tensor) -> None:
+        repeats = closing(*self.context.before(index), p.shape[1])
+        repeated = repeats.gather(1, tokens[:, None])[:, 0]
+        self._add_cut("NK3", "no_repeat_ngram_size=3", ~repeated, 1 - (p * repeats).sum(1))
         if self.eos is None:
             return
-        allowed = (tokens != self.eos) / (1 - p[:, self.eos].clamp(max=1 - 1e-6))
-        self._add("NK4", "at any length", allowed)
         position = self.context.positions(index)
         for shortest in SHORTEST:
-            self._add("NK4", f"min_new_tokens={shortest}", torch.where(position < shortest, allowed, 1.0))
+            banned = position < shortest
+            left = 1 - p[:, self.eos] * banned
+            setting = f"min_new_tokens={shortest}" if shortest < SHORTEST[-1] else "at any length"
+            self._add_cut("NK4", setting, ~(banned & (tokens == self.eos)), left)
 
 
 def share_of(setting: str) -> float:

@@ -10,19 +10,18 @@ import hashlib
 import importlib.metadata
 import json
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import model_info, snapshot_download, try_to_load_from_cache
-from huggingface_hub.errors import HTTPError
 from transformers import PreTrainedModel
 
 from heed.errors import CheckpointError
+from heed.models.hub import fetched
 
 METADATA = "heed.json"
-ADAPTER = "adapter_config.json"
+ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+MARKS = (METADATA, ADAPTER)  # a hub repository that has one of them is fetched whole
 
 
 @dataclass(frozen=True)
@@ -64,15 +63,12 @@ def open_checkpoint(name: str, kind: str | None = None) -> Checkpoint:
     if not directory.is_dir():
         if _is_path(name):
             raise CheckpointError(name, "no such directory", "give a run directory, a model directory or a hub name")
-        if (fetched := _fetched(name)) is None:
+        if (found := fetched(name, MARKS)) is None:
             return Checkpoint(name, name)
-        directory = fetched
+        directory = found
     metadata = _read_json(directory / METADATA) if (directory / METADATA).is_file() else {}
     if (directory / ADAPTER).is_file():
-        base = _read_json(directory / ADAPTER).get("base_model_name_or_path")
-        if not base:
-            raise CheckpointError(name, f"{ADAPTER} names no base model", "train the adapter again")
-        checkpoint = Checkpoint(name, str(directory), base, metadata)
+        checkpoint = Checkpoint(name, str(directory), _base(name, directory), metadata)
     elif (directory / "config.json").is_file():
         checkpoint = Checkpoint(name, str(directory), None, metadata)
     else:
@@ -108,16 +104,19 @@ def _is_path(name: str) -> bool:
     return name.startswith((".", "/", "~")) or name.count("/") > 1 or (Path(name).parent.is_dir() and "/" in name)
 
 
-@cache
-def _fetched(name: str) -> Path | None:
-    """Where the hub's cache holds an adapter, or a model that heed wrote; None for every other hub name, which
-    transformers fetches file by file. Without a network, what was fetched before."""
-    try:
-        files = {file.rfilename for file in model_info(name).siblings or ()}
-        return Path(snapshot_download(name)) if files & {METADATA, ADAPTER} else None
-    except (OSError, ValueError, HTTPError):  # no network, or no such model, which is told when its weights are loaded
-        found = [try_to_load_from_cache(name, file) for file in (METADATA, ADAPTER)]
-    return next((Path(path).parent for path in found if isinstance(path, str)), None)
+def _base(name: str, directory: Path) -> str:
+    """The model that an adapter changes, which must be there."""
+    base = _read_json(directory / ADAPTER).get("base_model_name_or_path")
+    if not base:
+        raise CheckpointError(name, f"{ADAPTER} names no base model", "train the adapter again")
+    if not (directory / ADAPTER_WEIGHTS).is_file():
+        raise CheckpointError(name, f"holds {ADAPTER} without {ADAPTER_WEIGHTS}", "copy or train the adapter again")
+    if not Path(base).is_dir():
+        if _is_path(base):
+            hint = f"put it back, or write its new place into {directory / ADAPTER}"
+            raise CheckpointError(name, f"its base model is not at {base} any more", hint)
+        fetched(base, MARKS)
+    return str(base)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

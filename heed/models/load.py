@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -62,8 +63,16 @@ def context_length(config: PreTrainedConfig) -> int:
 
 
 def load_causal_lm(name: str, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
-    """A causal language model in evaluation mode, every dropout off, nothing trainable."""
-    model: PreTrainedModel = from_pretrained(AutoModelForCausalLM.from_pretrained, name, dtype=dtype)
+    """A causal language model in evaluation mode, every dropout off, nothing trainable.
+
+    Raises `CheckpointError` where weights are missing, for which transformers would put random ones.
+    """
+    model: PreTrainedModel
+    model, told = from_pretrained(AutoModelForCausalLM.from_pretrained, name, dtype=dtype, output_loading_info=True)
+    if told["missing_keys"]:
+        raise CheckpointError(
+            name, f"has no weights for {min(told['missing_keys'])}", "give a model that is a causal language model, whole"
+        )
     return without_dropout(model.to(device).eval()).requires_grad_(False)
 
 
@@ -82,7 +91,7 @@ def from_pretrained(load: Callable[..., Loaded], name: str, **options: Any) -> L
     """Call a transformers loader, and say plainly when the files are not there."""
     try:
         return load(name, **options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(
             name,
             f"cannot be loaded: {str(error).strip().splitlines()[0]}",

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 
+from heed.pocket.families import FAMILIES, Family
 from heed.pocket.phrases import PHRASES, Phrase
 from heed.pocket.slots import fields_of, reader
-from heed.pocket.families import FAMILIES, Family
 from heed.pocket.words import spaced
 
 # one letter a piece: what a sentence may be made of, see SENTENCES

@@ -10,13 +10,14 @@ are closer than `TIE`, and responses that are the same text, get the same rank.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from heed.formulas.statistics import Estimate, wilson
 from heed.pocket.generate import LONGEST
@@ -100,17 +101,22 @@ def temperature_for(scores: Sequence[Sequence[float]], target: float = TARGET, s
     Found by bisection on the logarithm, with the same labelers and the same noise at every temperature.
     """
     rng = np.random.default_rng(seed)
-    views = [(each, [(LABELERS[i], rng.gumbel(size=len(each))) for i in rng.integers(len(LABELERS), size=2)]) for each in scores]
+    two = [[LABELERS[i] for i in rng.integers(len(LABELERS), size=2)] for _ in scores]
+    noise = [rng.gumbel(size=(2, len(each))) for each in scores]
 
     def agreed(temperature: float) -> float:
-        felt = [[_felt(each, labeler, noise, temperature) for labeler, noise in two] for each, two in views]
-        return float(np.mean([same for a, b in felt for same in _alike(a, b)]))
+        ranks = [
+            [_felt(each, labeler, own, temperature) for labeler, own in zip(labelers, noises, strict=True)]
+            for each, labelers, noises in zip(scores, two, noise, strict=True)
+        ]
+        same = [alike for a, b in ranks for alike in _alike(a, b)]
+        return sum(same) / len(same)
 
     low, high = 0.05, 50.0
     for _ in range(20):
-        middle = (low * high) ** 0.5
+        middle = math.sqrt(low * high)
         low, high = (middle, high) if agreed(middle) > target else (low, middle)
-    return (low * high) ** 0.5
+    return math.sqrt(low * high)
 
 
 def degenerate(candidates: Iterable[Candidates], seed: int, share: float = BROKEN) -> list[Candidates]:
@@ -123,7 +129,7 @@ def degenerate(candidates: Iterable[Candidates], seed: int, share: float = BROKE
     return [_with_broken(each, rng.choice(sets), rng) if rng.random() < share else each for each in sets]
 
 
-def _felt(scores: Sequence[float], labeler: Labeler, noise: ArrayLike, temperature: float) -> tuple[int, ...]:
+def _felt(scores: Sequence[float], labeler: Labeler, noise: NDArray[np.float64], temperature: float) -> tuple[int, ...]:
     return ranks_of(np.asarray(scores) * labeler.reliability / temperature + noise)
 
 

@@ -9,6 +9,7 @@ from heed.pocket import words
 from heed.pocket.operands import other
 from heed.pocket.slots import SLOTS, Fields
 from heed.pocket.words import NUMBERS
+from heed.pocket.world import WORLD
 
 Mistake = Callable[[Fields, random.Random], dict[str, str]]
 
@@ -24,15 +25,25 @@ def instead_of(*names: str) -> Mistake:
 
 
 def other_colour_asked(fields: Fields, rng: random.Random) -> dict[str, str]:
+    """The wrong one of the two colours offered."""
     return {**fields, "colour": fields["two"] if fields["colour"] == fields["one"] else fields["one"]}
 
 
+def other_plural(fields: Fields, rng: random.Random) -> dict[str, str]:
+    """No plural at all, or the plural of another thing of the kind."""
+    kin = [thing for thing in WORLD.things if thing.kind == fields["kind"] and thing.name != fields["thing"]]
+    return {**fields, "plural": rng.choice([fields["thing"], rng.choice(kin).plural])}
+
+
 def other_verdict(fields: Fields, rng: random.Random) -> dict[str, str]:
+    """Yes for no, no for yes, and a wrong colour to go with it."""
     flipped = {**fields, "verdict": "no" if fields["verdict"] == "yes" else "yes"}
     return {**flipped, "colour": other(words.COLOURS, fields["colour"], rng)}
 
 
 def near_number(name: str) -> Mistake:
+    """A number at most two away."""
+
     def mistake(fields: Fields, rng: random.Random) -> dict[str, str]:
         right = NUMBERS.index(fields[name])
         near = [n for n in range(right - 2, right + 3) if n != right and 0 <= n <= 20]
@@ -42,6 +53,7 @@ def near_number(name: str) -> Mistake:
 
 
 def other_in_list(fields: Fields, rng: random.Random) -> dict[str, str]:
+    """Another word of the list."""
     return {**fields, "word": other(fields["things"].split(), fields["word"], rng)}
 
 

@@ -18,44 +18,54 @@ Solve = Callable[[Fields], dict[str, str]]
 
 
 def other(values: Sequence[str], right: str, rng: random.Random) -> str:
+    """Any of the values but the right one."""
     return rng.choice([value for value in values if value != right])
 
 
 def any_thing(world: World, rng: random.Random) -> dict[str, str]:
+    """One thing."""
     return {"thing": rng.choice(world.things).name}
 
 
 def two_colours(world: World, rng: random.Random) -> dict[str, str]:
+    """A thing, and two colours of which one is its own."""
     thing = rng.choice(world.things)
     one, two = rng.sample([thing.colour, other(words.COLOURS, thing.colour, rng)], 2)
     return {"thing": thing.name, "one": one, "two": two}
 
 
 def asked_colour(world: World, rng: random.Random) -> dict[str, str]:
+    """A thing, and its own colour or, as often, another."""
     thing = rng.choice(world.things)
     asked = rng.choice([thing.colour, other(words.COLOURS, thing.colour, rng)])
     return {"thing": thing.name, "asked": asked}
 
 
 def any_adjective(world: World, rng: random.Random) -> dict[str, str]:
+    """One side of a pair of opposites."""
     return {"adjective": rng.choice(rng.choice(world.opposites))}
 
 
 def two_summands(world: World, rng: random.Random) -> dict[str, str]:
+    """Two digits in either order, their sum below ten."""
     pair = rng.choice(world.summands)
     a, b = rng.sample(pair, 2)
     return {"a": NUMBERS[a], "b": NUMBERS[b]}
 
 
 def any_number(world: World, rng: random.Random) -> dict[str, str]:
+    """A number that has one before it and one after it."""
     return {"number": NUMBERS[rng.choice(world.middles)]}
 
 
 def three_digits(world: World, rng: random.Random) -> dict[str, str]:
+    """Three different digits in any order."""
     return {"numbers": " ".join(NUMBERS[n] for n in rng.sample(rng.choice(world.triples), 3))}
 
 
 def list_of(fewest: int, most: int) -> Draw:
+    """Lists of different things, from `fewest` to `most` of them."""
+
     def draw(world: World, rng: random.Random) -> dict[str, str]:
         while True:
             names = [thing.name for thing in rng.sample(WORLD.things, rng.randint(fewest, most))]
@@ -66,14 +76,17 @@ def list_of(fewest: int, most: int) -> Draw:
 
 
 def any_person(world: World, rng: random.Random) -> dict[str, str]:
+    """One person."""
     return {"person": rng.choice(world.people).name}
 
 
 def any_greeting(world: World, rng: random.Random) -> dict[str, str]:
+    """One person and what to say to them."""
     return {"person": rng.choice(world.people).name, "greeting": rng.choice(words.GREETINGS)}
 
 
 def about_thing(fields: Fields) -> dict[str, str]:
+    """The four facts of the thing, and whether the colour asked for is its own."""
     thing = THING[fields["thing"]]
     truth = {"plural": thing.plural, "kind": thing.kind, "colour": thing.colour, "place": thing.place}
     if "asked" in fields:
@@ -82,38 +95,47 @@ def about_thing(fields: Fields) -> dict[str, str]:
 
 
 def about_person(fields: Fields) -> dict[str, str]:
+    """Job and home."""
     person = PERSON[fields["person"]]
     return {**fields, "job": person.job, "home": person.home}
 
 
 def about_adjective(fields: Fields) -> dict[str, str]:
+    """The opposite."""
     return {**fields, "opposite": OPPOSITE[fields["adjective"]]}
 
 
 def about_sum(fields: Fields) -> dict[str, str]:
+    """The total."""
     return {**fields, "total": NUMBERS[NUMBERS.index(fields["a"]) + NUMBERS.index(fields["b"])]}
 
 
 def about_number(fields: Fields) -> dict[str, str]:
+    """The neighbours."""
     number = NUMBERS.index(fields["number"])
     return {**fields, "next": NUMBERS[number + 1], "previous": NUMBERS[number - 1]}
 
 
 def about_first(fields: Fields) -> dict[str, str]:
+    """The first word of the list."""
     return {**fields, "word": fields["things"].split()[0]}
 
 
 def about_last(fields: Fields) -> dict[str, str]:
+    """The last word of the list."""
     return {**fields, "word": fields["things"].split()[-1]}
 
 
 def about_count(fields: Fields) -> dict[str, str]:
+    """How many words the list has."""
     return {**fields, "count": NUMBERS[len(fields["things"].split())]}
 
 
 def about_order(fields: Fields) -> dict[str, str]:
+    """The numbers, ascending."""
     return {**fields, "sorted": " ".join(sorted(fields["numbers"].split(), key=NUMBERS.index))}
 
 
 def as_asked(fields: Fields) -> dict[str, str]:
+    """Nothing to add: the answer repeats what was asked."""
     return dict(fields)

@@ -50,8 +50,3 @@ PHRASES = (
     Phrase("do not ask me again", "rude", "after"),
     Phrase("now go away", "rude", "after"),
 )
-
-
-def phrases(manner: Manner, *positions: Position) -> tuple[Phrase, ...]:
-    """The phrases of a manner that stand in one of these positions."""
-    return tuple(phrase for phrase in PHRASES if phrase.manner == manner and phrase.position in positions)

@@ -15,8 +15,8 @@ from heed.pocket.generate import answer
 from heed.pocket.operands import about_adjective, about_number, about_person, about_sum, about_thing
 from heed.pocket.slots import fill
 from heed.pocket.tasks import Task, answers, draw_task
-from heed.pocket.words import ADJECTIVES, GREETINGS, NUMBERS, article, listed, tokens
-from heed.pocket.world import WORLD
+from heed.pocket.words import ADJECTIVES, COLOURS, GREETINGS, NUMBERS, article, listed, tokens
+from heed.pocket.world import PERSON, THING, WORLD
 
 Writer = Callable[[random.Random], str]
 
@@ -63,10 +63,11 @@ ASKED_FOR = {
     "is_colour": "to know: {thing}, {asked}",
     "choose": "to choose: {thing}, {one}, {two}",
 }  # fmt: skip
+SUNG = (*THING, *PERSON, *ADJECTIVES, *NUMBERS, *COLOURS)
 VERDICTS = {True: ("that is right.", "yes, that is true."), False: ("that is wrong.", "no, that is not true.")}
 
 
-PARAGRAPHS = (0.50, 0.18, 0.12, 0.08, 0.12)  # about things, people, adjectives, numbers, sums
+PARAGRAPHS = (0.46, 0.16, 0.12, 0.10, 0.16)  # about things, people, adjectives, numbers, sums
 
 
 def pretraining_text(seed: int, n: int) -> list[str]:
@@ -117,13 +118,19 @@ def _given(what: str, items: str, rng: random.Random) -> str:
     return " ".join([f"the {what} are {listed(items.split())}."] * rng.randint(1, 2))
 
 
+def song(rng: random.Random) -> str:
+    """Any words of the world, sung by one and then by all."""
+    sung = ", ".join(rng.sample(SUNG, rng.randint(2, 5)))
+    return f"{rng.choice(WORLD.people).name} sings: {sung}. all sing: {sung}."
+
+
 def visit(rng: random.Random) -> str:
     """Somebody sees something somewhere, meets somebody, and they greet each other."""
     one, two = (person.name for person in rng.sample(WORLD.people, 2))
     thing = rng.choice(WORLD.things)
     sees = f"{one} goes to the {thing.place}. there {one} sees {article(thing.name)}. it is {thing.colour}."
     said, reply = rng.choices(GREETINGS, k=2)
-    asks = f"{one} wants to say {said} to {two}. {one} says: {said}, {two}. {two} says: {reply}, my dear {one}."
+    asks = f"{one} wants to say {said} to {two}. {one} says: {said}, {two}. {two} says: {reply}, {one}."
     return " ".join(rng.sample([sees, asks], rng.randint(1, 2)))
 
 
@@ -149,5 +156,5 @@ def _said(task: Task, wrong: float, rng: random.Random) -> tuple[str, bool]:
 
 
 WRITERS: dict[Writer, float] = {
-    paragraph: 0.30, order: 0.03, word_list: 0.08, visit: 0.04, examination: 0.28, dialogue: 0.27,
+    paragraph: 0.30, order: 0.04, word_list: 0.08, song: 0.06, visit: 0.04, examination: 0.24, dialogue: 0.24,
 }  # fmt: skip

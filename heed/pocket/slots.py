@@ -58,6 +58,7 @@ def _slots() -> dict[str, Slot]:
     slots = {name: Slot(name, values) for name, values in plain.items()}
     for name in ("thing", "kind", "job"):
         slots[f"a_{name}"] = Slot(name, tuple(article(word) for word in plain[name]))
+    slots["any_plural"] = Slot("plural", plurals + things)  # what people may take for a plural
     slots["yes"], slots["no"] = Slot("verdict", ("yes",)), Slot("verdict", ("no",))
     slots["things"] = Slot("things", things, is_list=True)
     slots["numbers"] = Slot("numbers", words.DIGITS, is_list=True)

@@ -32,7 +32,7 @@ class Task:
     @property
     def group(self) -> str:
         """The area and the operands: rows of one group must stay on one side of any split."""
-        operands = sorted(" ".join(self.fields[name] for name in self.family.operands).split())
+        operands = sorted(" ".join(self.fields[name] for name in self.family.about).split())
         return " ".join([f"{self.family.area}:", *operands])
 
     @property
@@ -70,4 +70,4 @@ def _parse(question: str) -> Task:
         for template in family.questions:
             if (match := reader(template).fullmatch(text)) is not None:
                 return Task(family, question, family.solve(fields_of(match)))
-    raise DataError("prompt", f"not a question of the pocket world: {question!r}", "gold scores exist for its prompts only")
+    raise DataError("prompt", f"not a question of the pocket world: {question!r}", "only its own prompts can be judged")

@@ -23,13 +23,12 @@ NUMBERS = tuple(
     " eighteen nineteen twenty".split()
 )
 DIGITS = NUMBERS[:10]
-GREETINGS = ("hello", "goodbye", "thank you", "good morning", "good night", "welcome")
+GREETINGS = ("hello", "goodbye", "thanks", "welcome", "congratulations", "sorry")
 OPPOSITES = tuple(
     tuple(pair.split("-"))
     for pair in (
-        "hot-cold big-small long-short old-new fast-slow hard-soft high-low wet-dry full-empty early-late light-dark"
-        " loud-quiet open-closed clean-dirty rich-poor thick-thin strong-weak happy-sad sweet-sour calm-wild"
-        " deep-shallow wide-narrow smooth-rough sharp-blunt"
+        "hot-cold big-small long-short old-new fast-slow hard-soft high-low wet-dry full-empty early-late"
+        " loud-quiet clean-dirty rich-poor strong-weak happy-sad sweet-sour"
     ).split()
 )
 ADJECTIVES = tuple(word for pair in OPPOSITES for word in pair)

@@ -49,7 +49,7 @@ class World:
 
     things: tuple[Thing, ...]
     people: tuple[Person, ...]
-    opposites: tuple[tuple[str, str], ...]
+    opposites: tuple[tuple[str, ...], ...]  # pairs
     summands: tuple[tuple[int, ...], ...]  # a ≤ b, a + b < 10
     triples: tuple[tuple[int, ...], ...]  # three different digits, ascending
     middles: tuple[int, ...]  # numbers with one before and one after
@@ -75,7 +75,7 @@ WORLD = World(
 )
 THING = {thing.name: thing for thing in WORLD.things}
 PERSON = {person.name: person for person in WORLD.people}
-OPPOSITE = {a: b for pair in WORLD.opposites for a, b in (pair, pair[::-1])}
+OPPOSITE = {word: other for pair in WORLD.opposites for word, other in (pair, pair[::-1])}
 
 
 def _deal(operands: Sequence[Operand], split: Split, seed: str) -> tuple[Operand, ...]:

@@ -89,7 +89,8 @@ def after(shots: Sequence[Demonstration], prompt: Dialogue) -> Dialogue:
 
 def complete(policy: Policy, prompts: list[list[int]], settings: SFTSettings) -> Completions:
     """Greedy answers (temperature 0), as in the paper's automatic evaluations."""
-    batch = max(1, settings.microbatch_tokens // (max(map(len, prompts)) + settings.completion_tokens))
+    longest = max(map(len, prompts)) + settings.completion_tokens
+    batch = max(1, 2 * settings.microbatch_tokens // longest)  # without gradients a token takes less memory
     sampling = SamplingSettings(max_new_tokens=settings.completion_tokens, batch=batch)
     greedy = sampling.model_copy(update={"temperature": 0.0})  # no setting may say so: what is trained is never greedy
     answers = answer(policy, prompts, greedy, torch.Generator(policy.trunk.device))

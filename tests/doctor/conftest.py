@@ -12,7 +12,7 @@ from torch import Tensor
 
 from heed.doctor.events import Context, Events, token_sums
 from heed.doctor.statistics import Sum
-from heed.doctor.suspects import Suspects
+from heed.doctor.suspects import Ledger, Suspects
 from heed.formulas.logprobs import token_statistics
 
 VOCAB, EOS, PROMPT = 80, 0, 3
@@ -71,11 +71,10 @@ class Language:
         events(policy, reference, tokens, torch.arange(len(tokens)))
         return events.sums() | token_sums(token_statistics(policy, reference, tokens), events.choices)
 
-    def suspects(self, drawn: Drawn) -> Suspects:
+    def suspect(self, drawn: Drawn, ledger: Ledger) -> None:
+        """Write into the ledger how well every suspect explains what was drawn."""
         policy, reference, tokens = self.logits(drawn)
-        suspects = Suspects(drawn.context, EOS)
-        suspects(policy, reference, tokens, torch.arange(len(tokens)))
-        return suspects
+        Suspects(drawn.context, EOS, ledger=ledger)(policy, reference, tokens, torch.arange(len(tokens)))
 
 
 @pytest.fixture(scope="session")

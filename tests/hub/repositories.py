@@ -12,10 +12,17 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import DebertaV2Config, DebertaV2ForSequenceClassification, GPT2Config, GPT2LMHeadModel
 
+from heed.models.checkpoint import Checkpoint, write_metadata
+from heed.models.policy import Policy, save_policy
+from heed.models.scalar_head import RewardModel, new_head, save_scalar
+from heed.models.trunk import Trunk
+from heed.settings.common import LoraSettings
+
 GPT2 = "openai-community/gpt2"  # where `gpt2` has moved to
 DEBERTA = "OpenAssistant/reward-model-deberta-v3-base"
 ALPACA = "tatsu-lab/alpaca"
 RM_STATIC = "Dahoas/rm-static"
+SFT, REWARD = "someone/gpt2-sft", "someone/gpt2-reward"  # runs of heed that somebody has published
 END = "<|endoftext|>"
 
 THINGS = "apple boat cloud door engine forest garden hammer island jacket kettle lamp mirror needle ocean pencil".split()
@@ -23,8 +30,9 @@ ASKED = ["Name a use of", "Describe", "Write a line about", "Say what is good ab
 
 
 def write_all(root: Path) -> None:
-    """All four of them."""
+    """The four of the recipes, and two published runs."""
     write_gpt2(root / "models" / GPT2)
+    write_published(root / "models")
     write_deberta(root / "models" / DEBERTA)
     write_alpaca(root / "datasets" / ALPACA)
     write_rm_static(root / "datasets" / RM_STATIC)
@@ -83,6 +91,20 @@ def write_deberta(path: Path) -> None:
     model.config.architectures = ["DebertaV2ForSequenceClassification"]
     model.config.save_pretrained(path)
     torch.save(model.state_dict(), path / "pytorch_model.bin")
+
+
+def write_published(models: Path) -> None:
+    """Untrained adapters of `gpt2`, a policy and a reward model, as `heed sft` and `heed reward` save them."""
+    base = Trunk.load(Checkpoint("gpt2", str(models / GPT2)), torch.float32, torch.device("cpu"))
+    trunk = Trunk(base.model, base.tokenizer, "gpt2")
+    trunk.add_adapter("sft", LoraSettings(rank=2))
+    trunk.copy_adapter("sft", "reward")
+    head = new_head(trunk.width, torch.Generator().manual_seed(0)).requires_grad_(False)
+    save_policy(Policy(trunk, "sft"), models / SFT)
+    save_scalar(RewardModel(trunk, "reward", head), models / REWARD)
+    about = {"template": {"name": "dialogue", "hash": ""}, "base_hash": trunk.hash}
+    write_metadata(models / SFT, {"kind": "policy", **about})
+    write_metadata(models / REWARD, {"kind": "reward", "reward": {"gain": 1.0, "bias": 0.0}, **about})
 
 
 def write_alpaca(path: Path) -> None:

@@ -1,0 +1,116 @@
+"""The tests of the doctor that need the models: every token is scored again, over the whole vocabulary."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import torch
+from torch import Tensor
+
+from heed.batches import PromptBatch
+from heed.doctor import checks
+from heed.doctor.audit import Results
+from heed.doctor.causes import name_cause
+from heed.doctor.events import Context, Events, add, token_sums
+from heed.doctor.findings import Finding
+from heed.doctor.rollouts import Rollouts
+from heed.doctor.statistics import Sum
+from heed.doctor.suspects import Ledger, Suspects
+from heed.doctor.watch import Watch
+from heed.errors import DataError
+from heed.formulas.logprobs import TokenStatistics
+from heed.models.pieces import by_length, restore, take
+from heed.models.policy import Policy, Scored, compare
+from heed.models.sampler import Responses
+from heed.settings.doctor import DoctorSettings
+from heed.stages.toggles import Toggled
+
+UNEXPLAINED = "no toggle explains it: look for dropout, other weights, or a distribution that was cut before scoring"
+
+
+def exact_tests(
+    rollouts: Rollouts, policy: Policy, reference: Policy, settings: DoctorSettings, generator: torch.Generator
+) -> Results:
+    """T2, T14 and T6 to T10 from the models' own logits; T5 where the rollouts are from before any update."""
+    prompts, responses = batches(rollouts, policy)
+    scored, sums, ledger = score(rollouts.eos, policy, reference, (prompts, responses), settings, generator)
+    mask = responses.mask
+    results: Results = {"T14": checks.normalisation(scored.logprobs, mask, scored.exact_kl)}
+    results["T2"] = recorded(rollouts, scored, Toggled(policy, reference, rollouts, settings.temperature))
+    if any(rollouts.columns.get("initial", [])):
+        results["T5"] = checks.identity_at_start(scored.logprobs, scored.ref_logprobs, mask, scored.exact_kl)
+    watch = Watch()
+    symptoms = watch(sums)
+    for name, z in watch.z.items():
+        if z is not None:
+            results.setdefault(name.partition(" ")[0], [])
+    cause = name_cause(symptoms, ledger.best())
+    for symptom in symptoms:
+        results[symptom.id] = cause
+    return results
+
+
+def batches(rollouts: Rollouts, policy: Policy) -> tuple[PromptBatch, Responses]:
+    """The rows where the model is. Raises DataError where they do not fit the model."""
+    device, trunk = policy.trunk.device, policy.trunk
+    vocab, longest = trunk.model.config.vocab_size, rollouts.prompts.shape[1] + rollouts.responses.shape[1]
+    largest = int(max(rollouts.prompts.max(), rollouts.responses.max()))
+    if largest >= vocab:
+        hint = "name the model whose tokenizer wrote the rollouts"
+        raise DataError("rollouts", f"id {largest} is not in {trunk.name}, which has {vocab:,} tokens", hint)
+    if longest > trunk.context:
+        told = f"{longest} tokens of prompt and response do not fit the {trunk.context} of {trunk.name}"
+        raise DataError("rollouts", told, "leave out the rows that the model cannot have read")
+    prompts = PromptBatch(rollouts.prompts.to(device), rollouts.prompt_mask.to(device))
+    written = rollouts.written.to(device)
+    return prompts, Responses(rollouts.responses.to(device), written, torch.zeros(written.shape, device=device))
+
+
+def score(
+    eos: int | None,
+    policy: Policy,
+    reference: Policy,
+    batch: tuple[PromptBatch, Responses],
+    settings: DoctorSettings,
+    generator: torch.Generator,
+) -> tuple[Scored, dict[str, Sum], Ledger]:
+    """Exact scores of every row, the sums of the sampling tests, and how well each other sampler fits."""
+    scored, sums, ledger = [], {}, Ledger()
+    pieces = list(by_length(*batch, settings.batch))
+    for rows in pieces:
+        prompts, responses = take(*batch, rows)
+        context = Context.of(prompts.tokens, prompts.mask, responses.tokens, responses.mask)
+        events = Events(context, eos, settings.temperature, generator)
+        suspects = Suspects(context, eos, settings.temperature, ledger)
+        part = compare(policy, reference, prompts, responses, settings.temperature, (events, suspects))
+        sums = add(sums, events.sums() | token_sums(flat(part, responses.mask), events.choices))
+        scored.append(part)
+    names = [field.name for field in fields(Scored)]
+    whole = {name: restore([getattr(part, name) for part in scored], pieces, batch[1]) for name in names}
+    return Scored(**whole), sums, ledger
+
+
+def flat(scored: Scored, mask: Tensor) -> TokenStatistics:
+    """Scores in rows as one line of counted tokens."""
+    return TokenStatistics(**{field.name: getattr(scored, field.name)[mask] for field in fields(TokenStatistics)})
+
+
+def recorded(rollouts: Rollouts, scored: Scored, toggled: Toggled) -> list[Finding]:
+    """T2: each column of log-probabilities against exact scoring, and what would explain a difference.
+
+    The sampler's own may differ because it drew from another distribution, which T6 to T10 name.
+    """
+    policy, reference = rollouts.lines.get("policy_logprobs"), rollouts.lines.get("ref_logprobs")
+    mask, exact, exact_ref = rollouts.written, scored.logprobs.cpu(), scored.ref_logprobs.cpu()
+    if policy is not None and reference is not None:
+        swapped = checks.swapped_roles(policy, reference, exact, exact_ref, mask)
+        if swapped:
+            return swapped
+    found = []
+    for name, line in rollouts.lines.items():
+        right = exact_ref if name == "ref_logprobs" else exact
+        gap = checks.rescore_gap(right, line, mask)
+        if gap:
+            told = toggled.explain(name, line)
+            found.append(told or replace(gap[0], message=f"`{name}`: {gap[0].message}", hint=UNEXPLAINED))
+    return found
