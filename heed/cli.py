@@ -69,7 +69,9 @@ COMMANDS = {
     "evaluate-reward": Command(
         "reward:EvaluateRewardSettings", "stages.evaluate_reward", "a reward model on held-out comparisons"
     ),
-    "best-of-n": Command("best_of_n:BestOfNSettings", "stages.best_of_n", "the baseline: draw n answers, keep the best"),
+    "best-of-n": Command(
+        "best_of_n:BestOfNSettings", "stages.best_of_n", "the baseline: draw n answers, keep the best"
+    ),
     "doctor": Command("doctor:DoctorSettings", "stages.diagnose", "rollouts of any library → is their KL right?"),
     "chat": Command("evaluate:ChatSettings", "stages.chat", "talk to a checkpoint, or to two side by side", "models"),
 }

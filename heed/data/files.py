@@ -22,7 +22,7 @@ def read_rows(settings: DataSettings) -> list[Row]:
     if not settings.path:
         raise DataError("path", "no data set is named", f"name a file ({ACCEPTED}), a directory or a hub data set")
     require(settings)
-    path = Path(settings.path)
+    path = Path(settings.path).expanduser()
     rows = _file_rows(path) if path.is_file() else _hub_rows(settings)
     if not rows:
         raise DataError(settings.path, "holds no rows", "name a file with one row or more")
@@ -31,7 +31,7 @@ def read_rows(settings: DataSettings) -> list[Row]:
 
 def require(settings: DataSettings) -> None:
     """Raises DataError where `path` can only be a file or directory here, and there is none."""
-    path = Path(settings.path)
+    path = Path(settings.path).expanduser()
     is_file_name = path.suffix in (*SUFFIXES, ".gz", ".xz") or settings.path.startswith((".", "/", "~"))
     if is_file_name and not path.exists():
         raise DataError(settings.path, "there is no such file or directory", f"name a file ({ACCEPTED}) that exists")
@@ -105,9 +105,9 @@ def _numbered(items: list[Any], place: str) -> list[Row]:
 def _hub_rows(settings: DataSettings) -> list[Row]:
     import datasets
 
-    local = Path(settings.path).is_dir()
-
-    name, _, config = (settings.path, "", "") if local else settings.path.partition(":")
+    path = Path(settings.path).expanduser()
+    local = path.is_dir()
+    name, _, config = (str(path), "", "") if local else settings.path.partition(":")
     try:
         rows = datasets.load_dataset(name, config or None, split=settings.split)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:

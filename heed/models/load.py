@@ -71,7 +71,9 @@ def load_causal_lm(name: str, dtype: torch.dtype, device: torch.device) -> PreTr
     model, told = from_pretrained(AutoModelForCausalLM.from_pretrained, name, dtype=dtype, output_loading_info=True)
     if told["missing_keys"]:
         raise CheckpointError(
-            name, f"has no weights for {min(told['missing_keys'])}", "give a model that is a causal language model, whole"
+            name,
+            f"has no weights for {min(told['missing_keys'])}",
+            "give a model that is a causal language model, whole",
         )
     return without_dropout(model.to(device).eval()).requires_grad_(False)
 

@@ -17,7 +17,8 @@ from heed.pocket.words import tokens
 from heed.records import Dialogue
 
 RIGHT, COMPLETE, RUDE, EXTRA_WORD, NOISY, REPEAT, NO_ANSWER, UNFINISHED = 4.0, 1.0, 1.5, 0.1, 2.0, 0.5, 1.0, 2.0
-MOST_FOR_LENGTH, MOST_FOR_REPEATS = 1.5, 2.0
+MOST_FOR_LENGTH, MOST_FOR_REPEATS = 1.5, 2.0  # points
+MOST_NOISE, MOST_REPEATS = 0.5, 2  # beyond this no answer can be made out
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Judgement:
     """What a text is worth and why."""
 
     credit: float  # share of the answer's parts that are right; 0 where anything else that is said is false
-    answered: bool  # some answer can be made out, right or wrong
+    answered: bool  # some answer can be made out, right or wrong: not where most is noise or said over and over
     complete: bool  # grammatical, and the answer is a sentence rather than a word
     grammatical: bool  # whole sentences, none repeated, ended by the writer
     warmth: float  # of the warmest courtesy
@@ -67,9 +68,11 @@ def judge(prompt: Dialogue, response: str, finished: bool = True) -> Judgement:
     """
     task = task_of(prompt)
     found = pieces(response, task.family)
-    claims = [piece for piece in found if piece.sort in (CLAUSE, GREETING, SHORT)]
+    words, repeats = sum(piece.length for piece in found), _repeats(found)
+    noise = sum(piece.sort == NOISE for piece in found) / max(1, words)
+    babble = noise > MOST_NOISE or repeats > MOST_REPEATS
+    claims = [piece for piece in found if piece.sort in (CLAUSE, GREETING, SHORT) and not babble]
     grammatical = well_formed(found) and finished
-    words = sum(piece.length for piece in found)
     return Judgement(
         credit=_credit(task, claims),
         answered=bool(claims),
@@ -79,8 +82,8 @@ def judge(prompt: Dialogue, response: str, finished: bool = True) -> Judgement:
         rude=any(piece.phrase is not None and piece.phrase.manner == "rude" for piece in found),
         words=words,
         extra_words=max(0, words - _needed(task)),
-        noise=sum(piece.sort == NOISE for piece in found) / max(1, words),
-        repeats=_repeats(found),
+        noise=noise,
+        repeats=repeats,
         finished=finished,
     )
 

@@ -52,9 +52,13 @@ def near_number(name: str) -> Mistake:
     return mistake
 
 
-def other_in_list(fields: Fields, rng: random.Random) -> dict[str, str]:
+def other_in_list(name: str) -> Mistake:
     """Another word of the list."""
-    return {**fields, "word": other(fields["things"].split(), fields["word"], rng)}
+
+    def mistake(fields: Fields, rng: random.Random) -> dict[str, str]:
+        return {**fields, name: other(fields["things"].split(), fields[name], rng)}
+
+    return mistake
 
 
 def disorder(name: str) -> Mistake:

@@ -116,19 +116,10 @@ def about_number(fields: Fields) -> dict[str, str]:
     return {**fields, "next": NUMBERS[number + 1], "previous": NUMBERS[number - 1]}
 
 
-def about_first(fields: Fields) -> dict[str, str]:
-    """The first word of the list."""
-    return {**fields, "word": fields["things"].split()[0]}
-
-
-def about_last(fields: Fields) -> dict[str, str]:
-    """The last word of the list."""
-    return {**fields, "word": fields["things"].split()[-1]}
-
-
-def about_count(fields: Fields) -> dict[str, str]:
-    """How many words the list has."""
-    return {**fields, "count": NUMBERS[len(fields["things"].split())]}
+def about_list(fields: Fields) -> dict[str, str]:
+    """The first word, the last, and how many there are."""
+    names = fields["things"].split()
+    return {**fields, "first_word": names[0], "last_word": names[-1], "count": NUMBERS[len(names)]}
 
 
 def about_order(fields: Fields) -> dict[str, str]:

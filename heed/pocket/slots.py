@@ -48,7 +48,7 @@ def _slots() -> dict[str, Slot]:
     things, people = tuple(THING), tuple(PERSON)
     plurals = tuple(thing.plural for thing in WORLD.things)
     plain = {
-        "thing": things, "word": things, "plural": plurals, "kind": words.KINDS,
+        "thing": things, "first_word": things, "last_word": things, "plural": plurals, "kind": words.KINDS,
         "colour": words.COLOURS, "asked": words.COLOURS, "one": words.COLOURS, "two": words.COLOURS,
         "place": words.PLACES, "person": people, "job": words.JOBS, "home": words.HOMES,
         "adjective": words.ADJECTIVES, "opposite": words.ADJECTIVES, "greeting": words.GREETINGS,

@@ -16,7 +16,7 @@ from heed.models.policy import Policy
 
 ROWS = 8  # that are scored again under each toggle
 TOLERANCE = 1e-3  # nats at the mean token
-FURTHEST = 64  # pads that a row may have had in its batch
+FEWEST, MOST = 16, 64  # pads that are tried at least, and at most
 MEANINGS = {
     "ref_logprobs": {"other": "NK12", "base": "NK14"},
     "sampler_logprobs": {"other": "NK13"},
@@ -37,7 +37,7 @@ class Toggled:
         self.pad = rollouts.pad if rollouts.pad is not None else tokenizer.pad_token_id
         widths = rollouts.prompt_mask.sum(1)
         self.rows = widths.argsort(stable=True)[:ROWS].tolist()  # the shortest: they had most of the padding
-        self.pads = torch.arange(min(FURTHEST, int(widths.max() - widths.min())) + 1)
+        self.pads = torch.arange(1, min(MOST, max(FEWEST, int(widths.max() - widths.min()))) + 1)
 
     def explain(self, column: str, line: Tensor) -> Finding | None:
         """The toggle that gives a column of the file, as a finding; None where there is none."""
@@ -49,6 +49,11 @@ class Toggled:
 
         found = explain(recorded, mask, rescore, TOLERANCE, MEANINGS.get(column))
         return replace(found, message=f"`{column}`: {found.message}") if found else None
+
+    def fitting(self, tokens: Tensor) -> Tensor:
+        """Numbers of pads that fit the context before these tokens; none at all if not even one does."""
+        pads = self.pads[self.pads + tokens.shape[1] <= self.policy.trunk.context]
+        return pads if len(pads) else torch.zeros(1, dtype=torch.long)
 
     def _scored(self, toggle: str, model: Policy, other: Policy, recorded: Tensor) -> Tensor | None:
         """The rows under one toggle; None where it changes nothing for these models."""
@@ -108,17 +113,15 @@ def _plain(tokens: Tensor, toggled: Toggled) -> Inputs:
 
 def _shifted_positions(tokens: Tensor, toggled: Toggled) -> Inputs:
     """Positions that count the pads, which are hidden themselves."""
-    pads = toggled.pads[1:]
-    pads = pads[pads + tokens.shape[1] <= toggled.policy.trunk.context]
+    pads = toggled.fitting(tokens)
     many = tokens.repeat(len(pads), 1)
     return many, torch.ones_like(many, dtype=torch.bool), torch.arange(tokens.shape[1]) + pads[:, None]
 
 
 def _attended_pads(tokens: Tensor, toggled: Toggled) -> Inputs:
     """Pads on the left that are read like text."""
-    room = toggled.policy.trunk.context - tokens.shape[1]
-    pads = toggled.pads[1:][toggled.pads[1:] <= room]
-    most = int(pads.max()) if len(pads) else 0
+    pads = toggled.fitting(tokens)
+    most = int(pads.max())
     many = torch.cat([torch.full((len(pads), most), toggled.pad), tokens.repeat(len(pads), 1)], 1)
     attention = torch.arange(many.shape[1]) >= most - pads[:, None]
     return many, attention, (attention.long().cumsum(1) - 1).clamp(min=0)

@@ -25,7 +25,9 @@ RM_STATIC = "Dahoas/rm-static"
 SFT, REWARD = "someone/gpt2-sft", "someone/gpt2-reward"  # runs of heed that somebody has published
 END = "<|endoftext|>"
 
-THINGS = "apple boat cloud door engine forest garden hammer island jacket kettle lamp mirror needle ocean pencil".split()
+THINGS = (
+    "apple boat cloud door engine forest garden hammer island jacket kettle lamp mirror needle ocean pencil".split()
+)
 ASKED = ["Name a use of", "Describe", "Write a line about", "Say what is good about"]
 
 

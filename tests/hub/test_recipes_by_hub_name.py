@@ -12,7 +12,8 @@ import pytest
 import repositories
 import standin
 import torch
-from conftest import Outcome, Run
+from commands import NOWHERE, Outcome, Run
+from commands import run as run_against
 from peft import PeftConfig, PeftModel
 from transformers import (
     AutoModelForCausalLM,
@@ -37,7 +38,7 @@ PUBLISHED = {
     "swapped": f"ppo {RECIPES}/ppo.yaml {PPO} --model {repositories.REWARD} --reward_model {repositories.SFT}"
     " --output swapped",
     "unknown": "sft --model gtp2 --data tatsu-lab/alpaca --output unknown",
-    "unknown data": f"sft --model gpt2 --data tatsu-lab/alpacca --output unknown",
+    "unknown data": "sft --model gpt2 --data tatsu-lab/alpacca --output unknown",
 }
 
 
@@ -150,8 +151,8 @@ def error(outcome: Outcome) -> tuple[str, str]:
 
 def test_a_name_that_the_hub_does_not_have(online: Online) -> None:
     first, second = error(online.outcomes["unknown"])
-    assert first.startswith("gtp2: cannot be loaded: gtp2 is not a local folder and is not a valid model identifier")
-    assert "directory of a model" in second
+    assert first == "gtp2: is neither a directory here nor a model on the hub"
+    assert "spell the hub name as on its page" in second
     first, second = error(online.outcomes["unknown data"])
     assert first.startswith("tatsu-lab/alpacca: not a file or directory here, and not to be had from the hub: ")
     assert not (online.place / "unknown").exists()
@@ -188,5 +189,18 @@ def test_offline_and_not_in_the_cache(offline: dict[str, Outcome], name: str) ->
         assert f"put train-00000-of-00001.parquet or train.jsonl into ./{name}/data" in second
     else:
         assert "give the directory of a model, or a hub name while online" in second
-    if name != repositories.DEBERTA:  # its prompts are read first, and told
+    if name != repositories.DEBERTA:  # prompts are read before it, and told
         assert offline[name].told.count("\n") == 2
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_once(online: Online, tmp_path: Path) -> None:
+    """Nobody has set HF_HUB_OFFLINE. Its libraries would ask six times for each of many files, and tell each time."""
+    command = COMMANDS["sft"].replace("--completions 2", "--completions 0")
+    (cached,) = run_against(NOWHERE, tmp_path, online.home, command)
+    assert cached.code == 0, cached.told
+    assert cached.told.startswith("the hub cannot be reached, what is in its cache is used: ")
+    assert "Retrying" not in cached.told
+    (absent,) = run_against(NOWHERE, tmp_path, tmp_path / "empty", f"{command} --output absent")
+    first, _ = error(absent)
+    assert first.startswith("gpt2: is not a directory here nor in the hub cache, and the hub cannot be reached: ")
+    assert absent.told.count("\n") == 2

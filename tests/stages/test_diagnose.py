@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,10 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from heed import cli
+from heed.models.checkpoint import open_checkpoint
+from heed.models.policy import Policy
+from heed.models.roles import Shelf
+from heed.models.trunk import Trunk
 from heed.settings.doctor import DoctorSettings
 from heed.stages import diagnose
 
@@ -48,41 +53,54 @@ def world(tiny_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Wor
     for name, model in (("policy", policy), ("reference", reference)):
         model.save_pretrained(place / name)
         AutoTokenizer.from_pretrained(tiny_directory).save_pretrained(place / name)
-    rows = sampled(policy, reference, 96, generator)
+    rows = sampled(policy, reference, generator)
     return World(str(place / "policy"), str(place / "reference"), policy, reference, rows)
 
 
+@pytest.fixture(autouse=True)
+def _load_models_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Shelf, "policy", lambda shelf, name, role: policy_of(name))
+
+
+@cache
+def policy_of(name: str) -> Policy:
+    return Policy(Trunk.load(open_checkpoint(name), torch.float32, torch.device("cpu")))
+
+
 @torch.no_grad()
-def score(model: Any, prompt: list[int], response: list[int]) -> list[float]:
+def score(model: Any, tokens: Tensor, start: int) -> Tensor:
     """The right log-probabilities, written without heed's own scoring."""
-    logits = model(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1]
-    return [float(row.log_softmax(-1)[token]) for row, token in zip(logits, response, strict=True)]
+    lines = model(tokens).logits[:, start - 1 : -1].log_softmax(-1)
+    return lines.gather(2, tokens[:, start:, None])[:, :, 0]
 
 
 @torch.no_grad()
 def sampled(
     policy: Any,
     reference: Any,
-    count: int,
     generator: torch.Generator,
-    process: Callable[[Tensor], Tensor] = lambda x: x,
+    process: Callable[[Tensor], Tensor] = lambda logits: logits,
+    scored: Any = None,
 ) -> Rows:
-    """Rows of a library that draws from `process(logits)` and scores the policy itself."""
-    rows = []
-    for _ in range(count):
-        length = int(torch.randint(1, 9, (1,), generator=generator))
-        prompt = torch.randint(2, 258, (length,), generator=generator).tolist()
-        response: list[int] = []
-        drawn: list[float] = []
-        while len(response) < LONGEST and EOS not in response:
-            logprobs = process(policy(torch.tensor([prompt + response])).logits[0, -1]).log_softmax(-1)
-            response.append(int(torch.multinomial(logprobs.exp(), 1, generator=generator)))
-            drawn.append(float(logprobs[response[-1]]))
-        rows.append({
-            "prompt_ids": prompt, "response_ids": response, "mask": [1] * len(response), "eos_id": EOS, "pad_id": PAD,
-            "sampler_logprobs": drawn, "policy_logprobs": score(policy, prompt, response),
-            "ref_logprobs": score(reference, prompt, response),
-        })  # fmt: skip
+    """Rows of a library that draws from `process(logits of policy)`, and scores `scored` (as a rule the policy)."""
+    rows: Rows = []
+    for length in (8, 1, 3, 6):
+        tokens = torch.randint(2, 258, (24, length), generator=generator)
+        drawn = []
+        for _ in range(LONGEST):
+            logprobs = process(policy(tokens).logits[:, -1]).log_softmax(-1)
+            token = torch.multinomial(logprobs.exp(), 1, generator=generator)
+            drawn.append(logprobs.gather(1, token))
+            tokens = torch.cat([tokens, token], 1)
+        lines = {"sampler": torch.cat(drawn, 1), "policy": score(scored or policy, tokens, length),
+                 "ref": score(reference, tokens, length)}  # fmt: skip
+        for i, row in enumerate(tokens.tolist()):
+            response = row[length:]
+            end = response.index(EOS) + 1 if EOS in response else LONGEST
+            rows.append({
+                "prompt_ids": row[:length], "response_ids": response[:end], "mask": [1] * end, "eos_id": EOS,
+                "pad_id": PAD, **{f"{name}_logprobs": line[i, :end].tolist() for name, line in lines.items()},
+            })  # fmt: skip
     return rows
 
 
@@ -135,7 +153,7 @@ def test_a_healthy_file_has_no_findings_without_models(world: World, tmp_path: P
 def wrong(model: Any, row: dict[str, Any], how: str) -> list[float]:
     """Log-probabilities as a library with a fault in its scoring gives them."""
     prompt, response = row["prompt_ids"], row["response_ids"]
-    pads = 9 - len(prompt)
+    pads = 8 - len(prompt)
     tokens = torch.tensor([[PAD] * pads + prompt + response])
     options: dict[str, Any] = {"attention_mask": torch.tensor([[0] * pads + [1] * (len(prompt) + len(response))])}
     options["position_ids"] = (options["attention_mask"].cumsum(1) - 1).clamp(min=0)
@@ -229,11 +247,11 @@ def test_other_ids_and_other_prompts_are_named(world: World, tmp_path: Path) -> 
 
 
 def best(logits: Tensor, k: int) -> Tensor:
-    return logits.masked_fill(logits < logits.topk(k).values[-1], -torch.inf)
+    return logits.masked_fill(logits < logits.topk(k).values[:, -1:], -torch.inf)
 
 
 def suppressed(logits: Tensor) -> Tensor:
-    return logits.index_fill(0, torch.tensor([EOS]), -torch.inf)
+    return logits.index_fill(1, torch.tensor([EOS]), -torch.inf)
 
 
 SAMPLERS = {
@@ -246,7 +264,7 @@ SAMPLERS = {
 
 @pytest.mark.parametrize(("process", "cause"), SAMPLERS.values(), ids=SAMPLERS)
 def test_a_fault_of_the_sampler_is_named(world: World, tmp_path: Path, process: Any, cause: str) -> None:
-    rows = sampled(world.model, world.ref_model, 96, torch.Generator().manual_seed(5), process)
+    rows = sampled(world.model, world.ref_model, torch.Generator().manual_seed(5), process)
     assert diagnosed(world, rows, tmp_path) == (3, [cause])
     for row in rows:
         del row["sampler_logprobs"]
@@ -254,8 +272,7 @@ def test_a_fault_of_the_sampler_is_named(world: World, tmp_path: Path, process: 
 
 
 def test_a_sampler_of_other_weights_is_named(world: World, tmp_path: Path) -> None:
-    rows = sampled(world.ref_model, world.ref_model, 64, torch.Generator().manual_seed(5))
-    rows = changed(rows, policy_logprobs=lambda row: score(world.model, row["prompt_ids"], row["response_ids"]))
+    rows = sampled(world.ref_model, world.ref_model, torch.Generator().manual_seed(5), scored=world.model)
     assert diagnosed(world, rows, tmp_path) == (3, ["NK13"])
     rows = changed(world.rows, sampler_version=lambda row: 3, scorer_version=lambda row: 4)
     assert diagnosed(world, rows, tmp_path, models=False) == (3, ["NK13"])

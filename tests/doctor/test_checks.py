@@ -1,0 +1,174 @@
+"""Each test by hand: it passes what is right, and names what is wrong."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from heed.doctor import checks
+from heed.doctor.causes import TOGGLES, explain, settle
+from heed.doctor.findings import CAUSES, TESTS, Finding, by_severity, finding
+
+MASK = torch.tensor([[True, True, True, False], [True, True, False, False]])
+LINE = torch.tensor([[-1.0, -2.0, -0.5, 99.0], [-3.0, -0.1, math.nan, math.nan]])
+
+
+def ids(found: list[Finding]) -> list[str]:
+    return [one.id for one in found]
+
+
+def test_there_are_24_causes_and_16_tests() -> None:
+    assert list(CAUSES) == [f"NK{i}" for i in range(1, 25)]
+    assert list(TESTS) == [f"T{i}" for i in range(16)]
+    assert {toggle.cause for toggle in TOGGLES} <= set(CAUSES)
+    assert {cause for cause, _ in checks.NEUTRAL.values()} <= set(CAUSES)
+
+
+@pytest.mark.parametrize(
+    ("settings", "cause"),
+    [
+        ({"top_k": 50}, "NK1"), ({"top_p": 0.9}, "NK1"), ({"min_p": 0.05}, "NK1"), ({"temperature": 0.7}, "NK2"),
+        ({"repetition_penalty": 1.1}, "NK3"), ({"no_repeat_ngram_size": 3}, "NK3"), ({"min_new_tokens": 4}, "NK4"),
+        ({"do_sample": False}, "NK5"), ({"num_beams": 4}, "NK5"), ({"temperature": 0}, "NK5"),
+        ({"forced_eos_token_id": 0}, "NK24"),
+    ],
+)  # fmt: skip
+def test_t0_settings(settings: dict[str, float], cause: str) -> None:
+    assert ids(checks.sampler_settings(settings, 1.0)) == [cause]
+
+
+def test_t0_neutral_settings_pass() -> None:
+    neutral = {name: accepted[0] for name, (_, accepted) in checks.NEUTRAL.items()}
+    assert checks.sampler_settings({**neutral, "top_k": -1, "top_p": 1.0, "temperature": 0.7, "seed": 3}, 0.7) == []
+
+
+def test_t1_identity() -> None:
+    assert checks.token_identity([[1, 2], [3]], [[1, 2], [3]]) == []
+    (found,) = checks.token_identity([[1, 2], [3]], [[1, 2], [3, 4]])
+    assert (found.id, found.evidence["rows"], found.evidence["first_row"]) == ("NK17", 1, 1)
+    assert ids(checks.token_identity([[1]], [[1]], [[5]], [[0, 5]])) == ["NK18"]
+
+
+def test_t2_gap() -> None:
+    assert checks.rescore_gap(LINE + 5e-4, LINE, MASK) == []
+    noise = torch.tensor([[0.02, -0.02, 0.02, 7.0], [-0.02, 0.001, 7.0, 7.0]])
+    assert ids(checks.rescore_gap(LINE + noise, LINE, MASK)) == ["NK16"]
+    assert checks.rescore_gap(LINE + noise, LINE, MASK, exact=False) == []
+    (found,) = checks.rescore_gap(LINE - 0.5, LINE, MASK)
+    assert found.id == "T2"
+    assert found.evidence["mean"] == pytest.approx(-0.5)
+    assert found.evidence["tokens"] == 5
+
+
+def test_t3_determinism() -> None:
+    assert checks.determinism(LINE, LINE.clone(), MASK) == []
+    again = LINE + torch.tensor([[0.1, -0.1, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    (found,) = checks.determinism(LINE, again, MASK, ["h.0.attn.dropout"])
+    assert found.id == "NK6"
+    assert "h.0.attn.dropout" in found.message
+
+
+def test_t4_padding() -> None:
+    pads = torch.tensor([0, 3])
+    assert checks.padding_invariance(LINE, LINE + 5e-5, MASK, pads) == []
+    moved = LINE + torch.tensor([[0.0], [0.4]])
+    (found,) = checks.padding_invariance(moved, LINE, MASK, pads)
+    assert (found.id, found.evidence["without_pads"]) == ("NK8", 0)
+    assert ids(checks.padding_invariance(moved, LINE, MASK, pads, hidden=2)) == ["NK9"]
+
+
+def test_t5_identity_at_start() -> None:
+    assert checks.identity_at_start(LINE, LINE.clone(), MASK) == []
+    (found,) = checks.identity_at_start(LINE + 1, LINE, MASK)
+    assert found.id == "NK14"
+    assert found.evidence["kl"] == pytest.approx(2.5)  # three and two tokens of one nat each
+    assert ids(checks.identity_at_start(LINE - 1, LINE, MASK)) == ["T5"]  # negative: two ways of scoring
+
+
+def test_t6_swapped_roles() -> None:
+    policy, reference = LINE, LINE - torch.tensor([[0.5, -0.2, 0.9, 0.0], [0.1, 0.3, 0.0, 0.0]])
+    assert checks.swapped_roles(policy, reference, policy, reference, MASK) == []
+    assert ids(checks.swapped_roles(reference, policy, policy, reference, MASK)) == ["NK12"]
+    assert checks.swapped_roles(policy, policy, policy, policy, MASK) == []  # before training there is no sign
+
+
+def test_t6_sign_without_models() -> None:
+    mask = torch.ones(16, 1, dtype=torch.bool)
+    spread = torch.arange(16.0)[:, None] - 7.5  # mean 0, sd 4.76, standard error 1.19
+    assert checks.sign_of_kl(spread + 1, mask) == []
+    assert ids(checks.sign_of_kl(spread - 2, mask)) == ["NK21"]
+    (found,) = checks.sign_of_kl(spread - 6, mask)
+    assert (found.id, found.evidence["z"]) == ("T6", pytest.approx(-6 / 1.19, abs=0.01))
+    assert checks.sign_of_kl(spread[:4] - 6, mask[:4]) == []  # four responses prove nothing
+
+
+def test_t11_first_ratio() -> None:
+    assert checks.first_ratio(LINE + 5e-4, LINE, MASK) == []
+    assert ids(checks.first_ratio(LINE + 0.01, LINE, MASK)) == ["T11"]
+    assert checks.first_ratio(LINE + 0.01, LINE, MASK, tolerance=0.05) == []
+
+
+class TestT12Mask:
+    tokens = torch.tensor([[5, 6, 0, 1], [7, 8, 9, 4]])
+    right = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]]).bool()
+
+    def test_right(self) -> None:
+        assert checks.mask_audit(self.tokens, self.right, eos=0) == []
+        assert checks.mask_audit(self.tokens, self.right, eos=0, contributions=self.right * 0.3) == []
+
+    def test_after_the_end(self) -> None:
+        (found,) = checks.mask_audit(self.tokens, torch.ones_like(self.right), eos=0)
+        assert (found.id, found.evidence["tokens"]) == ("NK10", 1)
+
+    def test_without_the_end(self) -> None:
+        mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]]).bool()
+        assert ids(checks.mask_audit(self.tokens, mask, eos=0)) == ["NK9"]
+
+    def test_holes_and_what_is_added_outside(self) -> None:
+        holes = torch.tensor([[1, 0, 1, 0], [1, 1, 1, 1]]).bool()
+        assert ids(checks.mask_audit(self.tokens, holes, eos=None)) == ["T12"]
+        assert ids(checks.mask_audit(self.tokens, self.right, eos=0, contributions=torch.ones(2, 4))) == ["NK10"]
+
+
+def test_t13_reference_moves() -> None:
+    assert checks.adapters({"a": "1", "b": "2"}, {"a": "1", "b": "2"}, 3) == []
+    (found,) = checks.adapters({"a": "1", "b": "2"}, {"a": "1", "b": "3"}, 3)
+    assert (found.id, found.evidence["names"]) == ("NK15", ["b"])
+
+
+def test_t14_normalisation() -> None:
+    assert checks.normalisation(LINE, MASK, exact_kl=torch.zeros(2, 4)) == []
+    assert ids(checks.normalisation(LINE + 1, MASK)) == ["NK20"]
+    assert ids(checks.normalisation(torch.full((2, 4), -math.inf), MASK)) == ["NK20"]
+    assert ids(checks.normalisation(LINE, MASK, exact_kl=torch.full((2, 4), -0.1))) == ["NK20"]
+
+
+def test_t15_freshness() -> None:
+    assert checks.freshness([1, 1], [1, 1]) == []
+    assert checks.freshness([None, 1], [2, 1]) == []
+    assert ids(checks.freshness([1, 1], [1, 2])) == ["NK13"]
+    (found,) = checks.freshness([1], [1], steps_since=4)
+    assert (found.id, found.severity) == ("NK19", "warning")
+
+
+def test_explain_names_the_toggle_that_gives_the_recorded_numbers() -> None:
+    scored = {"": LINE, "positions": LINE + 0.7, "shift": LINE - 0.3}
+    rescore = scored.get
+    assert explain(LINE, MASK, rescore, 1e-3) is None
+    found = explain(LINE + 0.7, MASK, rescore, 1e-3)
+    assert found is not None
+    assert (found.id, found.evidence["toggle"]) == ("NK8", "positions")
+    assert explain(LINE + 0.2, MASK, rescore, 1e-3) is None
+    renamed = explain(LINE - 0.3, MASK, rescore, 1e-3, {"shift": "NK13"})
+    assert renamed is not None
+    assert renamed.id == "NK13"
+
+
+def test_a_known_cause_leaves_no_bare_symptoms() -> None:
+    bare, noise, cause, warning = finding("T2", "x"), finding("NK21", "x"), finding("NK8", "x"), finding("NK23", "x")
+    assert ids(settle([noise, bare, warning, cause, cause])) == ["NK8", "NK23"]
+    assert ids(settle([noise, bare])) == ["T2", "NK21"]
+    assert ids(by_severity([noise, warning, cause])) == ["NK8", "NK23", "NK21"]
+    assert cause.as_dict()["hint"] == CAUSES["NK8"].hint

@@ -1,0 +1,44 @@
+"""Several commands of heed one after the other in one process of its own: importing the libraries is most of the time."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+NOWHERE = "http://127.0.0.1:9"  # the discard port: every connection is refused
+DRIVER = """
+import contextlib, io, json, sys, heed.cli
+for line in sys.stdin:
+    told = io.StringIO()
+    with contextlib.redirect_stderr(told):
+        code = heed.cli.main(json.loads(line))
+    print(json.dumps([code, told.getvalue()]), file=sys.__stderr__, flush=True)
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One command's exit code and what it wrote to standard error."""
+
+    code: int
+    told: str
+
+
+Run = Callable[..., list[Outcome]]
+
+
+def run(address: str, place: Path, home: Path, *commands: str, offline: bool = False) -> list[Outcome]:
+    """Run `commands` in the directory `place`, with the hub at `address` and its cache in `home`."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
+    told = {"HF_ENDPOINT": address, "HF_HOME": str(home), "HF_HUB_OFFLINE": str(int(offline))}
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER], cwd=place, env={**kept, **told}, capture_output=True, text=True,
+        input="".join(json.dumps(command.split()) + "\n" for command in commands), timeout=200, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return [Outcome(*json.loads(line)) for line in done.stderr.splitlines() if line.startswith("[")]
