@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from heed.data.hygiene import split_by_group
 from heed.errors import ConfigError
 from heed.flows.demo_report import write_report
 from heed.pocket.generate import demonstrations, evaluation_prompts, ppo_prompts, ranking_prompts
@@ -36,8 +37,9 @@ from heed.stages import best_of_n, evaluate, ppo, pretrain, reward, sample, sft
 
 log = logging.getLogger("heed")
 
-TOKENS = 2_000_000  # of prose
-DEMONSTRATIONS, RANKINGS, HELD_OUT_RANKINGS, PPO_PROMPTS, EVALUATION_PROMPTS = 6000, 2000, 400, 2000, 600
+TOKENS = 2_500_000  # of prose
+DEMONSTRATIONS, RANKINGS, PPO_PROMPTS, EVALUATION_PROMPTS = 6000, 2400, 2000, 600
+HELD_OUT_SHARE = 0.15  # of the rankings, by group
 PPO_STEPS = 80
 SAMPLING = SamplingSettings(max_new_tokens=24, batch=250)
 HYGIENE = HygieneSettings(shared_prefix=0, max_per_user=0, max_prompt_tokens=40)
@@ -133,7 +135,7 @@ def write_world(place: Place, seed: int) -> None:
     Path(place.file("held-out-text.txt")).write_text("<|endoftext|>".join(held_out), encoding="utf-8")
     rows = {
         "demonstrations": demonstrations(seed, DEMONSTRATIONS),
-        "ranking-prompts": ranking_prompts(seed, RANKINGS + HELD_OUT_RANKINGS),
+        "ranking-prompts": ranking_prompts(seed, RANKINGS),
         "ppo-prompts": ppo_prompts(seed, PPO_PROMPTS),
         "evaluation-prompts": evaluation_prompts(seed, EVALUATION_PROMPTS),
     }
@@ -146,10 +148,8 @@ def label(place: Place, seed: int) -> None:
     """Rank the candidates; some sets get truncated and broken answers first, which PPO will meet too."""
     candidates = degenerate(read_jsonl(Path(place.run("sample"), "candidates.jsonl"), Candidates), seed)
     rankings = simulate(candidates, seed)
-    held_out = rankings[:HELD_OUT_RANKINGS]
-    groups = {ranking.group for ranking in held_out}
+    kept, held_out = split_by_group(rankings, HELD_OUT_SHARE, seed)
     write_jsonl(Path(place.file("held-out-rankings.jsonl")), held_out)
-    kept = [ranking for ranking in rankings[HELD_OUT_RANKINGS:] if ranking.group not in groups]
     write_jsonl(Path(place.file("rankings.jsonl")), kept)
     log.info("%d rankings to learn from, %d held out", len(kept), len(held_out))
 
@@ -159,15 +159,15 @@ def label(place: Place, seed: int) -> None:
 
 def common(place: Place, name: str, settings: DemoSettings) -> dict[str, object]:
     """What every stage of the demo has."""
-    return {"output": place.run(name), "overwrite": settings.overwrite, "seed": settings.seed, "dtype": "float32"}
+    return {"output": place.run(name), "overwrite": settings.overwrite, "seed": settings.seed}
 
 
 def pretrain_settings(place: Place, settings: DemoSettings) -> PretrainSettings:
     """A GPT-2 shape of under a million weights, one entry a word."""
     return PretrainSettings(
         **common(place, "pretrain", settings), text=(place.file("text.txt"),), tokenizer="words", vocabulary=512,
-        layers=4, width=128, heads=4, context=128, sequence=128, batch=16,
-        optimizer=OptimizerSettings(learning_rate=3e-3, weight_decay=0.1),
+        layers=2, width=128, heads=8, context=128, sequence=64, batch=16,
+        optimizer=OptimizerSettings(learning_rate=2e-3, weight_decay=0.1),
     )  # fmt: skip
 
 
@@ -176,8 +176,8 @@ def sft_settings(place: Place, settings: DemoSettings) -> SFTSettings:
     return SFTSettings(
         **common(place, "sft", settings), model=place.run("pretrain"),
         data=DataSettings(path=place.file("demonstrations.jsonl")),
-        hygiene=HYGIENE, lora=LoraSettings(rank=0), epochs=2, completions=100, completion_tokens=24, evaluations=3,
-        optimizer=OptimizerSettings(learning_rate=1e-3),
+        hygiene=HYGIENE, lora=LoraSettings(rank=0), epochs=1, completions=100, completion_tokens=24, evaluations=3,
+        optimizer=OptimizerSettings(learning_rate=3e-4),
     )  # fmt: skip
 
 

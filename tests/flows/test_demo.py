@@ -18,7 +18,7 @@ from heed.settings.demo import DemoSettings
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {
-            "TOKENS": 60_000, "DEMONSTRATIONS": 300, "RANKINGS": 60, "HELD_OUT_RANKINGS": 30, "PPO_PROMPTS": 60,
+            "TOKENS": 60_000, "DEMONSTRATIONS": 300, "RANKINGS": 90, "PPO_PROMPTS": 60,
             "EVALUATION_PROMPTS": 40, "PPO_STEPS": 2,
         }.items():  # fmt: skip
             patch.setattr(demo, name, value)
