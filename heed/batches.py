@@ -1,4 +1,4 @@
-"""Typed batches: what `data` builds and `models` reads. Prompts are padded on the left, everything else on the right."""
+"""Typed batches: what `data` builds and `models` reads. Prompts are padded on the left, all else on the right."""
 
 from __future__ import annotations
 

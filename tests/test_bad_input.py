@@ -41,7 +41,7 @@ def place(tiny_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def write_checkpoints(place: Path) -> None:
-    """`sft`, `reward` and `value` stand on `base`. `orphan` says so of `other`, which it was not trained on."""
+    """`sft`, `reward` and `value`, adapters of `base`; `plain` is a reward model of another template."""
     trunk = Trunk.load(open_checkpoint(str(place / "base")), torch.float32, torch.device("cpu"))
     trunk.add_adapter("sft", LoraSettings(rank=2))
     policy = Policy(trunk, "sft")
@@ -53,18 +53,35 @@ def write_checkpoints(place: Path) -> None:
     about = {"base_hash": trunk.hash, "template": {"name": "dialogue", "hash": ""}}
     for name, kind in {"sft": "policy", "reward": "reward", "value": "value"}.items():
         write_metadata(place / name, {**about, "kind": kind})
-    for name, template in {"plain": "plain", "unmarked": "dialogue"}.items():
-        shutil.copytree(place / "reward", place / name)
-        write_metadata(place / name, {**about, "kind": "reward", "template": {"name": template, "hash": ""}})
+    shutil.copytree(place / "reward", place / "plain")
+    write_metadata(place / "plain", {**about, "kind": "reward", "template": {"name": "plain", "hash": ""}})
+    write_damaged(place)
+
+
+def write_damaged(place: Path) -> None:
+    """Models that lack a part, and adapters that name another base than their own."""
     other = AutoModelForCausalLM.from_pretrained(place / "base")
     other.transformer.h[0].mlp.c_fc.weight.data += 1
     other.save_pretrained(place / "other")
     AutoTokenizer.from_pretrained(place / "base").save_pretrained(place / "other")
-    for name in ("sft", "reward"):
-        shutil.copytree(place / name, place / f"orphan-{name}")
-        config = place / f"orphan-{name}" / "adapter_config.json"
-        told = json.loads(config.read_text()) | {"base_model_name_or_path": str(place / "other")}
-        config.write_text(json.dumps(told))
+    based_on(place / "sft", place / "orphan-sft", str(place / "other"))
+    based_on(place / "reward", place / "orphan-reward", str(place / "other"))
+    based_on(place / "sft", place / "based-on-hub", "owner/base")
+    based_on(place / "sft", place / "moved", "/gone/base")
+    for name, source in {"half": "base", "torn": "base", "half-adapter": "sft"}.items():
+        shutil.copytree(place / source, place / name)
+    (place / "half-adapter" / "adapter_model.safetensors").unlink()
+    weights = place / "torn" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    other.config.tie_word_embeddings = False
+    other.config.save_pretrained(place / "half")  # which says that there is an output head of its own
+
+
+def based_on(adapter: Path, path: Path, base: str) -> None:
+    """A copy of an adapter that names another base."""
+    shutil.copytree(adapter, path)
+    told = json.loads((path / "adapter_config.json").read_text()) | {"base_model_name_or_path": base}
+    (path / "adapter_config.json").write_text(json.dumps(told))
 
 
 def write_files(place: Path) -> None:
@@ -74,7 +91,6 @@ def write_files(place: Path) -> None:
         "pairs.jsonl": PAIRS,
         "empty-responses.jsonl": [{"prompt": f"p{i}", "response": " "} for i in range(9)],
         "identical.jsonl": [{"prompt": f"p{i}", "chosen": "same", "rejected": "same "} for i in range(9)],
-        "tied.jsonl": [{"prompt": f"p{i}", "responses": ["a", "b"], "ranks": [1, 1]} for i in range(9)],
         "one.jsonl": PROMPTS[:1],
     }
     for name, rows in contents.items():
@@ -109,79 +125,158 @@ SFT = "sft --model base --data good.jsonl --output out"
 REWARD = "reward --model sft --data pairs.jsonl --output out --max_tokens 60 --sampling.max_new_tokens 8"
 PPO = "ppo --model sft --reward_model reward --prompts good.jsonl --output out --sampling.max_new_tokens 8"
 
-# arguments (a flag given twice: the last one counts), first line, part of the hint
-SETTINGS = {
+# What is typed (of a flag given twice the last counts), how the first line begins, part of the hint.
+WITHOUT_TORCH = {
     "an unknown setting beside a recipe": (
-        f"ppo {RECIPES}/gpt2/ppo.yaml --kl_coeff 0.1", "--kl_coeff: unknown setting", "did you mean kl_coef?",
+        f"ppo {RECIPES}/gpt2/ppo.yaml --kl_coeff 0.1",
+        "--kl_coeff: unknown setting",
+        "did you mean kl_coef?",
     ),
-    "a wrong type in a group": (f"{REWARD} --lora.rank many", "--lora.rank: 'many' should be a valid integer", "rank of"),
-    "a typo in a recipe": ("ppo typo.yaml", "typo.yaml: sampling.max_new_token: unknown", "did you mean sampling.max_new_tokens?"),
+    "a wrong type in a group": (
+        f"{REWARD} --lora.rank many",
+        "--lora.rank: 'many' should be a valid integer",
+        "rank of each update",
+    ),
+    "a typo in a recipe": (
+        "ppo typo.yaml",
+        "typo.yaml: sampling.max_new_token: unknown setting",
+        "did you mean sampling.max_new_tokens?",
+    ),
     "a typo in a section": ("reward section.yaml", "section.yaml: epoch: unknown setting", "did you mean epochs?"),
     "out of bounds": (f"{PPO} --batch 1", "--batch: 1 should be greater than or equal to 2", "episodes a step"),
-    "a missing file": (f"{SFT} --data missing.jsonl", "missing.jsonl: there is no such file or directory", ".parquet"),
-    "a missing file in a recipe": (
-        f"ppo {RECIPES}/gpt2/ppo.yaml --prompts ./missing", "./missing: there is no such file", "name a file",
+    "a missing file": (f"{SFT} --data gone.jsonl", "gone.jsonl: there is no such file or directory", ".parquet"),
+    "a missing directory in a recipe": (
+        f"ppo {RECIPES}/gpt2/ppo.yaml --validation_prompts ./gone",
+        "./gone: there is no such file or directory",
+        "name a file",
     ),
-}  # fmt: skip
+}
 FILES = {
-    "a hub data set": (f"{SFT} --data owner/rows", "owner/rows: not a file or directory here", "into ./owner/rows/data"),
-    "a hub model": (f"{SFT} --model owner/model", "owner/model: cannot be loaded", "give the directory of a model"),
-    "a hub model, reward": (f"{REWARD} --model owner/model", "owner/model: cannot be loaded", "give the directory of a"),
-    "a hub judge": (
-        f"{PPO} --reward_model= --external_reward.model owner/judge", "owner/judge: cannot be loaded", "the directory of a",
-    ),
+    "a hub data set": (f"{SFT} --data owner/rows", "owner/rows: not a file or directory", "into ./owner/rows/data"),
     "a malformed line": (f"{SFT} --data malformed.jsonl", "malformed.jsonl:2: not valid JSON", "one JSON object"),
-    "a malformed line of prompts": (f"{PPO} --prompts malformed.jsonl", "malformed.jsonl:2: not valid JSON", "JSON object"),
+    "a malformed prompt": (f"{PPO} --prompts malformed.jsonl", "malformed.jsonl:2: not valid JSON", "JSON object"),
     "empty responses": (
-        f"{SFT} --data empty-responses.jsonl", "empty-responses.jsonl:1: 9 of 9 rows are unusable: 9 empty responses", "meant?",
+        f"{SFT} --data empty-responses.jsonl",
+        "empty-responses.jsonl:1: 9 of 9 rows are unusable: 9 empty responses",
+        "are the file and its columns the ones you meant?",
     ),
-    "identical pairs": (f"{REWARD} --data identical.jsonl", "identical.jsonl:1: 9 of 9 rows are unusable: 9 identical pairs", "meant?"),
-    "tied rankings": (f"{REWARD} --data tied.jsonl", "training rankings: none of", "give rankings with an order"),
-    "other columns": (f"{SFT} --data columns.jsonl", "columns.jsonl:1: no known format has these columns", "`prompt` and"),
-    "demonstrations for rankings": (f"{REWARD} --data good.jsonl", "good.jsonl: the format `demonstrations`", "`chosen`"),
+    "identical pairs": (
+        f"{REWARD} --data identical.jsonl",
+        "identical.jsonl:1: 9 of 9 rows are unusable: 9 identical pairs",
+        "are the file and its columns the ones you meant?",
+    ),
+    "other columns": (f"{SFT} --data columns.jsonl", "columns.jsonl:1: no known format has", "`prompt` and"),
+    "no rankings": (f"{REWARD} --data good.jsonl", "good.jsonl: the format `demonstrations`", "`chosen`"),
     "no rows": (f"{SFT} --data void.jsonl", "void.jsonl: holds no rows", "one row or more"),
-    "a single prompt": (f"{SFT} --data one.jsonl", "validation_share: 1 group of prompts cannot be split", "`validation`"),
-    "missing text": (f"{SFT} --pretrain_text gone.txt --pretrain_share 0.1", "gone.txt: ", "name"),
-}  # fmt: skip
+    "a single prompt": (f"{SFT} --data one.jsonl", "validation_share: 1 group of prompts", "`validation`"),
+    "missing text": (
+        f"{SFT} --pretrain_text gone.txt --pretrain_share 0.1",
+        "gone.txt: there is no such file",
+        "a file that exists",
+    ),
+}
 CHECKPOINTS = {
     "no such run": (f"{SFT} --model ./nowhere", "./nowhere: no such directory", "give a run directory"),
-    "not a name": (f"{SFT} --model what?", "what?: is neither a directory here nor a hub name", "the path of a run"),
-    "an empty run": (f"{SFT} --model papers", "papers: holds neither config.json nor adapter_config.json", "train it again"),
-    "a reward model to fine-tune": (f"{SFT} --model reward", "reward: is a reward model, not a policy", "a policy checkpoint"),
-    "a reward model as policy": (f"{PPO} --model reward", "reward: is a reward model, not a policy", "a policy checkpoint"),
-    "a value model as policy": (f"{REWARD} --model value", "value: is a value model, not a policy", "a policy checkpoint"),
-    "a policy as reward model": (f"{PPO} --reward_model sft", "sft: is a policy model, not a reward", "a reward checkpoint"),
-    "a base model as reward model": (f"{PPO} --reward_model base", "base: has no scalar head", "a run of `heed reward`"),
-    "an adapter of other weights": (f"{REWARD} --model orphan-sft", "orphan-sft: its adapter was trained on weights", "base model"),
-    "a judge of other weights": (f"{PPO} --reward_model orphan-reward", "orphan-reward: its adapter was trained on", "base model"),
-    "another template": (f"{PPO} --reward_model plain", "plain: was trained with template plain, but sft with", "from this SFT"),
-    "a base model as judge": (
-        f"{PPO} --reward_model= --external_reward.model base", "base: gives 2 numbers a text, not 1", "num_labels 1",
+    "no name": (f"{SFT} --model what?", "what?: is neither a directory here nor a hub name", "the path of a run"),
+    "an empty run": (f"{SFT} --model papers", "papers: holds neither config.json nor", "train it again"),
+    "a hub model": (
+        f"{SFT} --model owner/model",
+        "owner/model: is not a directory here nor in the hub cache, and HF_HUB_OFFLINE is set",
+        "give the directory of a model",
     ),
-}  # fmt: skip
+    "a hub model for rewards": (
+        f"{REWARD} --model owner/model",
+        "owner/model: is not a directory",
+        "give the directory",
+    ),
+    "a hub model under an adapter": (
+        f"{SFT} --model based-on-hub",
+        "owner/base: is not a directory",
+        "give the directory",
+    ),
+    "half a model": (f"{SFT} --model half", "half: has no weights for lm_head.weight", "causal language model"),
+    "a torn file": (f"{SFT} --model torn", "torn: cannot be loaded: ", "give the directory of a model"),
+    "half an adapter": (
+        f"{SFT} --model half-adapter",
+        "half-adapter: holds adapter_config.json without adapter_model.safetensors",
+        "copy or train the adapter again",
+    ),
+    "an adapter whose base has moved": (
+        f"{SFT} --model moved",
+        "moved: its base model is not at /gone/base any more",
+        "write its new place into moved/adapter_config.json",
+    ),
+    "a reward model to fine-tune": (
+        f"{SFT} --model reward",
+        "reward: is a reward model, not a policy",
+        "give a policy",
+    ),
+    "a reward model as policy": (f"{PPO} --model reward", "reward: is a reward model, not a policy", "give a policy"),
+    "a value model as policy": (f"{REWARD} --model value", "value: is a value model, not a policy", "give a policy"),
+    "a policy as reward model": (f"{PPO} --reward_model sft", "sft: is a policy model, not a reward", "give a reward"),
+    "a base as reward model": (f"{PPO} --reward_model base", "base: has no scalar head", "a run of `heed reward`"),
+    "another template": (
+        f"{PPO} --reward_model plain",
+        "plain: was trained with template plain, but sft with dialogue",
+        "train the reward model from this SFT model",
+    ),
+    "an adapter of other weights": (
+        f"{REWARD} --model orphan-sft",
+        "orphan-sft: its adapter was trained on weights ",
+        "use the base model that the adapter was trained on",
+    ),
+    "a reward adapter of other weights": (
+        f"{PPO} --reward_model orphan-reward",
+        "orphan-reward: its adapter was trained on weights ",
+        "use the base model that the adapter was trained on",
+    ),
+    "an external hub model": (
+        f"{PPO} --reward_model= --external_reward.model owner/judge",
+        "owner/judge: cannot be loaded",
+        "give the directory of a model",
+    ),
+    "an external model of two numbers": (
+        f"{PPO} --reward_model= --external_reward.model base",
+        "base: gives 2 numbers a text, not 1",
+        "num_labels 1",
+    ),
+}
 TOGETHER = {
     "a finished run": (f"{SFT} --output ended", "output: ended holds a finished run", "add --overwrite"),
-    "somebody's files": (f"{REWARD} --output papers", "output: papers holds files that are not a run's", "new directory"),
+    "a finished run of rewards": (f"{REWARD} --output ended", "output: ended holds a finished run", "add --overwrite"),
+    "somebody's files": (
+        f"{REWARD} --output papers",
+        "output: papers holds files that are not a run's",
+        "new directory",
+    ),
     "a file as output": (f"{PPO} --output good.jsonl", "output: good.jsonl is a file", "choose a directory"),
     "no reward model": (f"{PPO} --reward_model=", "reward_model: one reward model is needed", "external_reward.model"),
     "minibatch": (f"{PPO} --batch 8 --minibatch 16", "minibatch: 16 is more than batch 8", "make it smaller"),
     "no text for ptx": (f"{PPO} --ptx.coef 1", "ptx.text: is empty", "name text files"),
     "no room": (f"{PPO} --sampling.max_new_tokens 64", "sampling.max_new_tokens: 64 leaves no room", "lower it to 32"),
-    "no room for a text": (f"{SFT} --max_tokens 8", "max_tokens: none of the", "raise `max_tokens`"),
     "no such device": (f"{SFT} --device tpu7", "device: 'tpu7' is not a device", "use auto, cpu"),
-}  # fmt: skip
-READ = re.compile(r"read [\d,]+ rows of |[^ ]+: kept |(training|held-out): ")  # what was read before the mistake showed
-CASES = {**SETTINGS, **FILES, **CHECKPOINTS, **TOGETHER}
+}
+CASES = {**WITHOUT_TORCH, **FILES, **CHECKPOINTS, **TOGETHER}
+CLAIMED = {
+    "half a model",
+    "a torn file",
+    "a base as reward model",
+    "an adapter of other weights",
+    "a reward adapter of other weights",
+    "an external hub model",
+    "an external model of two numbers",
+}
+"""Cases that show only when weights are read, after the output directory was claimed."""
+READ = re.compile(r"read [\d,]+ rows of |([^ ]+: )?kept |(training|held-out): ")  # said of good data before the mistake
 
 
 def everything_below(path: Path) -> dict[Path, bytes]:
     return {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
 
 
-@pytest.mark.parametrize(("command", "first", "hint"), CASES.values(), ids=CASES)
-def test_two_lines_exit_2_and_no_trace(
-    here: Path, capsys: pytest.CaptureFixture[str], command: str, first: str, hint: str
-) -> None:
+@pytest.mark.parametrize("case", CASES)
+def test_two_lines_exit_2_and_no_trace(here: Path, capsys: pytest.CaptureFixture[str], case: str) -> None:
+    command, first, hint = CASES[case]
     before = everything_below(here)
     assert cli.main(command.split()) == 2
     told = capsys.readouterr()
@@ -190,6 +285,17 @@ def test_two_lines_exit_2_and_no_trace(
     assert what.startswith(first)
     assert help_.startswith("hint: ")
     assert hint in help_
-    assert all(READ.match(line) for line in progress), progress
-    assert not (here / "out").exists()
+    assert all(READ.match(line) for line in progress)
+    assert (here / "out").exists() == (case in CLAIMED)
+    shutil.rmtree(here / "out", ignore_errors=True)
     assert everything_below(here) == before
+
+
+@pytest.mark.parametrize("case", ["an unknown setting beside a recipe", "a wrong type in a group", "a missing file"])
+def test_without_torch(place: Path, case: str) -> None:
+    command, first, _ = WITHOUT_TORCH[case]
+    code = f"import sys, heed.cli; print(heed.cli.main({command.split()}), 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=place, capture_output=True, text=True, check=True)
+    assert done.stdout == "2 False\n"
+    assert done.stderr.startswith(first)
+    assert done.stderr.count("\n") == 2

@@ -111,7 +111,7 @@ class Events:
         noise = torch.rand(len(tokens), generator=self.generator).to(p.device)
         tied = (p * (p == chosen)).sum(1)
         self.uniforms.append((p * (p > chosen)).sum(1) + noise * tied)
-        missed = -torch.log1p(-p.double().clamp(max=1 - 1e-12)).sum(0)
+        missed = -torch.log1p(-p.clamp(max=1 - 1e-6)).sum(0, dtype=torch.double)
         drawn = torch.zeros_like(missed, dtype=torch.bool).index_fill_(0, tokens, True)
         self.missed = missed if self.missed is None else self.missed + missed
         self.drawn = drawn if self.drawn is None else self.drawn | drawn

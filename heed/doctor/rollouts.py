@@ -24,7 +24,7 @@ class Rollouts:
     """What the file holds. Prompts are LEFT padded, responses RIGHT padded, with `pad`.
 
     `lines` are the per-token columns that the file has, 0 in the padding. `counted` is the file's own mask, or every
-    given token up to the first end-of-text where it has none; `written` is never longer than that end.
+    given token up to the first end-of-text where it has none; `written` ends with that end, which a mask may have lost.
     """
 
     prompts: Int[Tensor, "batch prompt"]
@@ -58,10 +58,12 @@ def read_rollouts(path: Path) -> Rollouts:
     until_end = given & (is_eos.long().cumsum(1) - is_eos.long() == 0)
     has_mask = "mask" in rows[0]
     counted = _padded([row["mask"] for row in rows], 0, False, torch.bool) if has_mask else until_end
+    before = torch.cat([torch.ones_like(counted[:, :1]), counted[:, :-1]], 1)
+    written = until_end & (counted | (is_eos & before))  # a mask that drops end-of-text does not undo its being drawn
     lines = {name: _padded([row[name] for row in rows], 0.0, False, torch.float32) for name in LINES if name in rows[0]}
     columns = {name: [row[name] for row in rows] for name in (*IDS, *OTHER) if name in rows[0]}
     sampler = rows[0].get("sampler") or {}
-    return Rollouts(prompts, prompt_mask, responses, counted, counted & until_end, given, lines, has_mask, eos, pad,
+    return Rollouts(prompts, prompt_mask, responses, counted, written, given, lines, has_mask, eos, pad,
                     sampler, columns)  # fmt: skip
 
 

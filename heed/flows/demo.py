@@ -1,7 +1,7 @@
 """The whole loop from nothing, on the pocket world: a model that learns to answer, labelers who disagree, PPO.
 
 Every stage is the one that `heed STAGE` runs, with settings for a model of less than a million weights; what one stage
-hands the next lies in files that `docs/tutorial.md` walks through.
+hands the next lies in files under the demo's directory.
 """
 
 from __future__ import annotations

@@ -42,7 +42,9 @@ def wilson(successes: int | float, n: int) -> Estimate:
     share, spread = successes / n, Z95**2 / n
     centre = (share + spread / 2) / (1 + spread)
     half = Z95 * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
-    return Estimate(share, max(0.0, centre - half), min(1.0, centre + half), n)
+    low = 0.0 if successes == 0 else centre - half  # exactly, whatever rounding says
+    high = 1.0 if successes == n else centre + half
+    return Estimate(share, low, high, n)
 
 
 def resampled_indices(n: int, seed: int, resamples: int) -> Iterator[NDArray[np.int64]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -184,8 +185,9 @@ class Trunk:
         return {key.replace(".base_layer.", "."): value for key, value in state.items()}
 
     def _inject(self, name: str, config: LoraConfig) -> None:
-        _ = self.hash  # taken before the first adapter changes the module names
-        inject_adapter_in_model(config, self.model, adapter_name=name)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several adapters are the point
+            inject_adapter_in_model(config, self.model, adapter_name=name)
         self.adapters[name] = self.model.peft_config[name]
         self.model.requires_grad_(False)
         for parameter in self.adapter_parameters(name).values():

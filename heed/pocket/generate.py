@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from itertools import cycle
 
 from heed.pocket.families import FAMILIES
@@ -106,21 +105,14 @@ def _with_phrase(phrase: Phrase, answer: str) -> str:
 
 
 def _prompts(split: Split, seed: str, n: int) -> list[Prompt]:
-    """Different prompts, families in turn; a family that has no new one left is passed over."""
+    """Different prompts, families in turn; a family that brings nothing new is passed over (lists never run out)."""
     rng = random.Random(seed)
-    seen: set[str] = set()
-    rows: list[Prompt] = []
-    for task in _tasks(split, rng):
-        if len(rows) == n:
+    found: dict[str, Prompt] = {}
+    for family in cycle(FAMILIES):
+        if len(found) == n:
             break
-        if task.question not in seen:
-            seen.add(task.question)
-            rows.append(Prompt(task.prompt, ideal(task), task.family.name, task.group))
+        task = draw_task(family, split, rng)
+        found.setdefault(task.question, Prompt(task.prompt, ideal(task), family.name, task.group))
+    rows = list(found.values())
     rng.shuffle(rows)
     return rows
-
-
-def _tasks(split: Split, rng: random.Random) -> Iterator[Task]:
-    while True:
-        for family in FAMILIES:
-            yield draw_task(family, split, rng)

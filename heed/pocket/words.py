@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 TOKEN = re.compile(r"[A-Za-z0-9]+|\n|[^\sA-Za-z0-9]")
-MARKS = (".", ",", "?", "!", ":", "\n")
+MARKS = (".", ",", "?", ":", "\n")
 SPECIAL = ("<|endoftext|>", "<|pad|>", "<|unk|>")
 
 COLOURS = ("red", "green", "blue", "yellow", "white", "black", "brown", "grey")
@@ -89,16 +89,19 @@ PEOPLE = (
 
 # every other word of the world
 GRAMMAR = (
-    "Human Assistant a about after again alone always am an and anyone are as ask asked asking asks at away be because"
-    " before believe between but by can certainly colour come comes correct count course describe do does done each"
-    " every everyone fair far find finds first following for from gladly glad go goes greet happy has have hear heard"
-    " help helps here him home hope how i if in is it its job know known knows last leave let like listen live lives"
-    " look looks lot make many may me meets mind more moment my near need nice no not now number numbers of on once one"
-    " opposite opposites or order our out please pleasure plural plus put question read really reads repeat right say"
-    " says see seems sees should shows silly smallest so some sort standing sum take tell than that the them then there"
-    " these they thing things think this to two under until us useful very want was we well what where which while who"
-    " why will with word words work works wrong yes you your"
+    "Assistant Human a about after again all always am an and are as ask asking at away before believe but can"
+    " certainly choose colour comes count course describe do does everyone far find first for from gladly go goes"
+    " have hear help helps here home hope how i if in is it job kind know knows last let listen live lives look"
+    " makes many me moment more much near nice no not now number numbers of opposite opposites or order place please"
+    " pleasure plural plus pupil question repeat right say says see seems sees should silly sing sings so some sort"
+    " tell than thank that the them there they thing think this to true want wants was we well what where which who"
+    " with word words works wrong yes you"
 ).split()
+
+_CELLS = " ".join([*THINGS.values(), PEOPLE]).replace(";", "").split()
+VOCABULARY = tuple(
+    sorted({*_CELLS, *COLOURS, *KINDS, *PLACES, *JOBS, *HOMES, *NUMBERS, *GREETINGS, *ADJECTIVES, *GRAMMAR, *MARKS})
+)
 
 
 def tokens(text: str) -> list[str]:

@@ -15,7 +15,9 @@ class EvaluateSettings(StageSettings):
     )
     reference: str = Field("", description="name in `models` that KL is measured from; empty = the first")
     reward_models: dict[str, str] = Field({}, description="name → reward model; the first decides the win rate")
-    prompts: DataSettings = Field(DataSettings(), description="held-out prompts, or demonstrations (then BLEU is reported)")
+    prompts: DataSettings = Field(
+        DataSettings(), description="held-out prompts, or demonstrations (then BLEU is reported)"
+    )
     hygiene: HygieneSettings = HygieneSettings()
     sampling: SamplingSettings = SamplingSettings()
     text: tuple[str, ...] = Field((), description="text files on which nats per token are measured")

@@ -20,14 +20,18 @@ from heed.settings.common import (
 class MissingEosSettings(Settings):
     """What happens to the score of a response that does not end itself."""
 
-    mode: Literal["subtract", "replace", "none"] = Field("subtract", description="subtract `value`, or replace the score by −value")
+    mode: Literal["subtract", "replace", "none"] = Field(
+        "subtract", description="subtract `value`, or replace the score by −value"
+    )
     value: float = Field(1.0, ge=0, description="in standard deviations of the reward model")
 
 
 class PtxSettings(Settings):
     """PPO-ptx: pretraining text mixed into the policy's loss (paper: eq. 2)."""
 
-    coef: float = Field(0.0, ge=0, description="weight of the token-mean cross-entropy (paper: 27.8, normaliser not given)")
+    coef: float = Field(
+        0.0, ge=0, description="weight of the token-mean cross-entropy (paper: 27.8, normaliser not given)"
+    )
     text: tuple[str, ...] = Field((), description="pretraining text files; needed when coef > 0")
     ratio: float = Field(1.0, gt=0, description="text sequences per episode (paper: 8)")
     sequence: int = Field(128, ge=8, description="tokens in a text sequence")
@@ -37,9 +41,13 @@ class ExternalRewardSettings(Settings):
     """A sequence classifier of any architecture, with a tokenizer of its own, as the reward model."""
 
     model: str = Field("", description="hub name or directory; empty = use `reward_model`")
-    form: Literal["pair", "text"] = Field("pair", description="pair: tokenizer(question, answer); text: one rendered string")
+    form: Literal["pair", "text"] = Field(
+        "pair", description="pair: tokenizer(question, answer); text: one rendered string"
+    )
     batch: int = Field(16, ge=1, description="texts scored at once; changes speed and memory only")
-    normalise_prompts: int = Field(128, ge=8, description="prompts whose reference answers set gain (sd 1) and bias (mean 0)")
+    normalise_prompts: int = Field(
+        128, ge=8, description="prompts whose reference answers set gain (sd 1) and bias (mean 0)"
+    )
 
 
 class PPOSettings(StageSettings):
@@ -52,7 +60,9 @@ class PPOSettings(StageSettings):
     validation_prompts: DataSettings = Field(
         DataSettings(), description="held-out prompts; empty = `validation_share` of the groups of `prompts`"
     )
-    validation_share: float = Field(0.03, gt=0, lt=0.5, description="share of groups held out when there are no `validation_prompts`")
+    validation_share: float = Field(
+        0.03, gt=0, lt=0.5, description="share of groups held out when there are no `validation_prompts`"
+    )
     validation_limit: int = Field(128, ge=8, description="held-out prompts scored at each evaluation")
     hygiene: HygieneSettings = HygieneSettings()
     steps: int = Field(100, ge=1, description="rollout-and-update iterations (paper: 500)")
@@ -62,7 +72,10 @@ class PPOSettings(StageSettings):
     epochs: int = Field(2, ge=1, description="passes over a rollout (paper: 1)")
     sampling: SamplingSettings = SamplingSettings()
     kl_coef: float = Field(0.05, ge=0, description="price of a nat of KL per token, β (paper: 0.02)")
-    kl_budget: float = Field(0.0, ge=0, description="stop when the exact KL exceeds this many nats per response; 0 = never")
+    kl_budget: float = Field(
+        0.0, ge=0, description="stop when the exact KL exceeds this many nats per response; 0 = never"
+    )
+    allow_biased_kl: bool = Field(False, description="go on where the doctor finds that the measured KL is wrong")
     missing_eos: MissingEosSettings = MissingEosSettings()
     gamma: float = Field(1.0, gt=0, le=1, description="discount (paper: 1)")
     gae_lambda: float = Field(0.95, ge=0, le=1, description="GAE's λ (the paper gives none)")
@@ -70,13 +83,19 @@ class PPOSettings(StageSettings):
     value_clip_range: float = Field(0.2, gt=0, description="clip of the value's move, in units of the score's sd")
     critic_warmup: int = Field(5, ge=0, description="first steps that train the value model alone")
     lora: LoraSettings = Field(
-        LoraSettings(), description="the policy's adapter where SFT left none; rank 0 = separate models, every weight trained"
+        LoraSettings(),
+        description="the policy's adapter where SFT left none; rank 0 = separate models, every weight trained",
     )
     optimizer: OptimizerSettings = Field(
-        OptimizerSettings(learning_rate=3e-5, schedule="constant", warmup=0.0, eps=1e-5), description="policy's optimiser"
+        OptimizerSettings(learning_rate=3e-5, schedule="constant", warmup=0.0, eps=1e-5),
+        description="policy's optimiser",
     )
     warmup_steps: int = Field(10, ge=0, description="first steps at a rising rate, from 10 % of the peak (paper: 10)")
     value_learning_rate: float = Field(1e-4, gt=0, description="value model's learning rate (paper: 9e-6)")
-    ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged weights saved beside the last (paper: 0.992); 0 = off")
+    ema: float = Field(
+        0.0, ge=0, lt=1, description="decay of the averaged weights saved beside the last (paper: 0.992); 0 = off"
+    )
     ptx: PtxSettings = PtxSettings()
-    evaluations: int = Field(5, ge=1, description="how often held-out prompts are answered and scored, first and last included")
+    evaluations: int = Field(
+        5, ge=1, description="how often held-out prompts are answered and scored, first and last included"
+    )

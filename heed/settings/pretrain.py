@@ -12,7 +12,9 @@ from heed.settings.common import OptimizerSettings, StageSettings
 class PretrainSettings(StageSettings):
     """Step 0, for machines that have no base model: learn language from plain text."""
 
-    text: tuple[str, ...] = Field(description="text files (.txt, plain or .gz/.xz), documents separated by <|endoftext|>")
+    text: tuple[str, ...] = Field(
+        description="text files (.txt, plain or .gz/.xz), documents separated by <|endoftext|>"
+    )
     limit_characters: int = Field(0, ge=0, description="read at most so many characters; 0 = all")
     validation_share: float = Field(0.02, gt=0, lt=0.5, description="share of documents held out for validation")
     tokenizer: Literal["bytes", "words"] = Field(

@@ -15,22 +15,33 @@ class RewardSettings(StageSettings):
     validation: DataSettings = Field(
         DataSettings(), description="held-out rankings; empty = `validation_share` of the groups of `data`"
     )
-    validation_share: float = Field(0.05, gt=0, lt=0.5, description="share of groups held out when `validation` is empty")
+    validation_share: float = Field(
+        0.05, gt=0, lt=0.5, description="share of groups held out when `validation` is empty"
+    )
     demonstrations: DataSettings = Field(
-        DataSettings(limit=2000), description="demonstrations whose mean score becomes 0; empty = the mean of reference samples becomes 0"
+        DataSettings(limit=2000),
+        description="demonstrations whose mean score becomes 0; empty = the mean of reference samples becomes 0",
     )
     normalise_prompts: int = Field(
         256, ge=8, description="prompts answered by the SFT model; their scores get standard deviation 1"
     )
     sampling: SamplingSettings = SamplingSettings()
     half: str = Field(
-        "all", pattern="^(all|first|second)$", description="train on all groups or on one of two disjoint halves of them"
+        "all",
+        pattern="^(all|first|second)$",
+        description="train on all groups or on one of two disjoint halves of them",
     )
-    max_tokens: int = Field(512, ge=8, description="longest text; the prompt is cut from its left end, never the response")
+    max_tokens: int = Field(
+        512, ge=8, description="longest text; the prompt is cut from its left end, never the response"
+    )
     batch: int = Field(64, ge=1, description="prompts a step; all pairs of a prompt are in one step (paper: 64)")
-    microbatch_tokens: int = Field(8192, ge=1, description="padded tokens in one forward pass; changes speed and memory only")
+    microbatch_tokens: int = Field(
+        8192, ge=1, description="padded tokens in one forward pass; changes speed and memory only"
+    )
     epochs: float = Field(1.0, gt=0, description="passes over the rankings; more than one overfits quickly (paper: 1)")
-    centring: float = Field(0.01, ge=0, description="weight of the mean squared score of a pair's sum, which stops drift")
+    centring: float = Field(
+        0.01, ge=0, description="weight of the mean squared score of a pair's sum, which stops drift"
+    )
     lora: LoraSettings = LoraSettings()
     optimizer: OptimizerSettings = OptimizerSettings(learning_rate=1e-4)
     head_learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of the scalar head")
@@ -43,4 +54,6 @@ class EvaluateRewardSettings(StageSettings):
     model: str = Field(description="reward model: a run of `heed reward` or its checkpoint directory")
     data: DataSettings = Field(DataSettings(), description="held-out rankings or comparisons; `--data FILE` works too")
     max_tokens: int = Field(512, ge=8, description="longest text; the prompt is cut from its left end")
-    microbatch_tokens: int = Field(8192, ge=1, description="padded tokens in one forward pass; changes speed and memory only")
+    microbatch_tokens: int = Field(
+        8192, ge=1, description="padded tokens in one forward pass; changes speed and memory only"
+    )

@@ -32,6 +32,7 @@ from heed.models.roles import Roles, Shelf, load_roles
 from heed.models.scalar_head import save_scalar
 from heed.records import Prompt
 from heed.settings.ppo import PPOSettings
+from heed.stages.bedside import Doctor
 from heed.stages.rollout import Answers, Question, answer, collect, normalise, rollout_metrics, sample_rows
 from heed.stages.update import Update
 from heed.training.device import pick_device, pick_dtype, seed_everything
@@ -51,11 +52,13 @@ def run(settings: PPOSettings) -> Path:
     with RunDir.create(settings) as run_dir, Progress("ppo", settings.steps) as progress:
         roles = load(settings, device, template, questions)
         update = Update(roles, settings, text, generator)
+        doctor = Doctor(roles, settings, run_dir.path)
         batches = prompt_batches(questions, settings.batch, generator)
         answered = {0: answer(roles, held_out, settings, template)}
         for step in range(1, settings.steps + 1):
             started = time.perf_counter()
-            rollout = collect(roles, next(batches), settings, template, generator)
+            rollout = collect(roles, next(batches), settings, template, generator, doctor.observers)
+            doctor.examine(step, rollout)
             scored, rolled_out = rollout.scored, time.perf_counter()
             rewards = shaped_rewards(scored.logprobs, scored.ref_logprobs, rollout.paid, rollout.mask, settings.kl_coef)
             metrics = rollout_metrics(rollout, rewards, settings.kl_coef)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -20,7 +21,7 @@ from heed.formulas.preference import normalisation
 from heed.models.answers import texts_of
 from heed.models.external_reward import ExternalReward
 from heed.models.pieces import by_length, in_pieces, restore, stack, take, to_device
-from heed.models.policy import Scored, compare
+from heed.models.policy import Observer, Scored, compare
 from heed.models.roles import Roles
 from heed.models.sampler import Responses
 from heed.records import Dialogue, Prompt
@@ -56,8 +57,17 @@ class Rollout:
         return self.responses.mask
 
 
+Watcher = Callable[[PromptBatch, Responses], tuple[Observer, ...]]
+"""Gives the observers of the logits with which a piece of a rollout is scored."""
+
+
 def collect(
-    roles: Roles, questions: list[Question], settings: PPOSettings, template: Template, generator: torch.Generator
+    roles: Roles,
+    questions: list[Question],
+    settings: PPOSettings,
+    template: Template,
+    generator: torch.Generator,
+    watcher: Watcher = lambda prompts, responses: (),
 ) -> Rollout:
     """Let the policy answer, then score every written token with the training forward and every response whole."""
     prompts, responses = draw(roles, questions, settings, generator)
@@ -65,7 +75,8 @@ def collect(
     with torch.no_grad(), roles.value.active():
         values = in_pieces(prompts, responses, settings.microbatch, roles.value.values)
     pieces = list(by_length(prompts, responses, settings.microbatch))
-    scored = [compare(roles.policy, roles.reference, *take(prompts, responses, rows), temperature) for rows in pieces]
+    taken = (take(prompts, responses, rows) for rows in pieces)
+    scored = [compare(roles.policy, roles.reference, *piece, temperature, watcher(*piece)) for piece in taken]
     finished = responses.finished(roles.policy.trunk.tokenizer.eos_token_id)
     scores = score(roles, questions, prompts, responses, template, settings.microbatch)
     paid = missing_eos(scores, finished, settings.missing_eos.mode, settings.missing_eos.value)

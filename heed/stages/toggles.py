@@ -57,13 +57,7 @@ class Toggled:
 
     def _scored(self, toggle: str, model: Policy, other: Policy, recorded: Tensor) -> Tensor | None:
         """The rows under one toggle; None where it changes nothing for these models."""
-        alike = len(self.pads) < 2  # all prompts are of one length
-        pointless = {
-            "base": model.adapter is None,
-            "temperature": self.temperature == 1,
-            "positions": alike,
-            "pads": alike,
-        }
+        pointless = {"base": model.adapter is None, "temperature": self.temperature == 1}
         if pointless.get(toggle):
             return None
         if toggle == "other":

@@ -41,7 +41,8 @@ def pick_dtype(name: str, device: torch.device, parameters: int) -> torch.dtype:
     """The dtype of frozen weights for a model of so many `parameters`.
 
     `auto` is bfloat16 only where the device has the instructions and the model is large enough to gain from them:
-    measured on AVX-512 with bfloat16, products of GPT-2's size run about three times as fast, tiny ones no faster.
+    measured on AVX-512 with bfloat16, products of GPT-2's size run about three times as fast; LoRA on a model of 6 M
+    parameters trains 1.2 to 1.6 times as fast, and rounds log-probabilities by 0.02 nats.
     """
     if name != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]

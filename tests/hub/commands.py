@@ -1,4 +1,4 @@
-"""Several commands of heed one after the other in one process of its own: importing the libraries is most of the time."""
+"""Several commands of heed in one process of its own: importing the libraries is most of the time."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def run(address: str, place: Path, home: Path, *commands: str, offline: bool = F
     told = {"HF_ENDPOINT": address, "HF_HOME": str(home), "HF_HUB_OFFLINE": str(int(offline))}
     done = subprocess.run(
         [sys.executable, "-c", DRIVER], cwd=place, env={**kept, **told}, capture_output=True, text=True,
-        input="".join(json.dumps(command.split()) + "\n" for command in commands), timeout=200, check=False,
+        input="".join(json.dumps(command.split()) + "\n" for command in commands), timeout=290, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return [Outcome(*json.loads(line)) for line in done.stderr.splitlines() if line.startswith("[")]

@@ -11,9 +11,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # the modules beside this file are found by nothing else
 
-import commands  # noqa: E402
-import repositories  # noqa: E402
-import standin  # noqa: E402
+import commands
+import repositories
+import standin
 
 
 @pytest.fixture(scope="session")

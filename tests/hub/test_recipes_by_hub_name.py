@@ -159,7 +159,7 @@ def test_a_name_that_the_hub_does_not_have(online: Online) -> None:
 
 
 def test_a_reward_model_on_the_hub_is_no_policy(online: Online) -> None:
-    first, second = error(online.outcomes["swapped"])
+    first, _ = error(online.outcomes["swapped"])
     assert first == f"{repositories.REWARD}: is a reward model, not a policy model"
     assert not (online.place / "swapped").exists()
 
@@ -196,11 +196,10 @@ def test_offline_and_not_in_the_cache(offline: dict[str, Outcome], name: str) ->
 def test_a_hub_that_cannot_be_reached_is_asked_once(online: Online, tmp_path: Path) -> None:
     """Nobody has set HF_HUB_OFFLINE. Its libraries would ask six times for each of many files, and tell each time."""
     command = COMMANDS["sft"].replace("--completions 2", "--completions 0")
-    (cached,) = run_against(NOWHERE, tmp_path, online.home, command)
+    absent, cached = run_against(NOWHERE, tmp_path, online.home, f"{command} --model gpt2-xl", command)
+    first, _ = error(absent)
+    assert first.startswith("gpt2-xl: is not a directory here nor in the hub cache, and the hub cannot be reached: ")
+    assert absent.told.count("\n") == 2
     assert cached.code == 0, cached.told
     assert cached.told.startswith("the hub cannot be reached, what is in its cache is used: ")
     assert "Retrying" not in cached.told
-    (absent,) = run_against(NOWHERE, tmp_path, tmp_path / "empty", f"{command} --output absent")
-    first, _ = error(absent)
-    assert first.startswith("gpt2: is not a directory here nor in the hub cache, and the hub cannot be reached: ")
-    assert absent.told.count("\n") == 2

@@ -46,7 +46,9 @@ def world(tiny_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Wor
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         reference.transformer.wte.weight.mul_(0.6)  # milder logits
-        reference.transformer.wte.weight[EOS] = reference.transformer.wte.weight[40:60].mean(0) + 0.05
+        hidden = reference.transformer(torch.randint(2, 258, (32, 12), generator=generator)).last_hidden_state
+        usual, normaliser = hidden.mean((0, 1)), reference.lm_head(hidden).logsumexp(-1).mean()
+        reference.transformer.wte.weight[EOS] = (normaliser - 2.5) * usual / usual.square().sum()  # ends now and then
         policy = copy.deepcopy(reference)
         for parameter in policy.parameters():
             parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))

@@ -61,7 +61,8 @@ def test_learns_more_than_how_frequent_tokens_are(
     pretrain.run(options)
     found = json.loads(Path(options.output, "report.json").read_text())
     loss = found["validation_loss"]
-    assert loss["before"]["estimate"] == pytest.approx(math.log(found["vocabulary"]), abs=0.1)  # it knows nothing yet
+    nothing = math.log(found["vocabulary"])  # of a model that knows nothing; logits of variance 1 cost half a nat more
+    assert nothing - 0.1 < loss["before"]["estimate"] < nothing + 1
     assert loss["after"]["high"] < 0.6 * loss["unigram"]
     assert loss["after"]["low"] < loss["after"]["estimate"] < loss["after"]["high"]
     assert loss["after"]["n"] > 5

@@ -11,7 +11,7 @@ from heed.training import device
 from heed.training.device import pick_device, pick_dtype, seed_everything
 
 CPU = torch.device("cpu")
-SMALL, LARGE = 49_999_999, 50_000_000
+SMALL, LARGE = 4_999_999, 5_000_000
 
 
 class TestPickDevice:
