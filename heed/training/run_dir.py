@@ -29,7 +29,7 @@ from heed.settings.common import StageSettings
 from heed.training.device import host
 
 CHECKPOINT = "checkpoint"
-ROWS = ("metrics.jsonl", "timings.jsonl", "samples.jsonl")
+ROWS = ("metrics.jsonl", "timings.jsonl", "samples.jsonl", "findings.jsonl")
 RESULTS = ("report.json", "report.html", "candidates.jsonl")
 PACKAGES = ("heed", "torch", "transformers", "peft")
 
