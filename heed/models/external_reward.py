@@ -36,7 +36,14 @@ class ExternalReward:
     @classmethod
     def load(cls, name: str, form: str, batch: int, device: torch.device) -> ExternalReward:
         """Raises `CheckpointError` if the model is not there or gives more than one number."""
-        model: PreTrainedModel = from_pretrained(AutoModelForSequenceClassification.from_pretrained, name)
+        model: PreTrainedModel
+        model, told = from_pretrained(
+            AutoModelForSequenceClassification.from_pretrained, name, output_loading_info=True
+        )
+        if told["missing_keys"]:
+            raise CheckpointError(
+                name, f"has no weights for {min(told['missing_keys'])}", "use a classifier that was trained as one"
+            )
         if model.config.num_labels != 1:
             raise CheckpointError(
                 name, f"gives {model.config.num_labels} numbers a text, not 1", "use a classifier with num_labels 1"

@@ -26,6 +26,7 @@ class Family:
     draw: operands.Draw
     solve: operands.Solve
     mistake: mistakes.Mistake
+    confused_with: tuple[str, ...] = ()  # families whose answer a careless reader may give instead
 
 
 FAMILIES: tuple[Family, ...] = (
@@ -33,26 +34,26 @@ FAMILIES: tuple[Family, ...] = (
         "kind", "kind", ("thing",), ("kind",),
         ("what kind of thing is {a_thing}?", "what is {a_thing}?", "what sort of thing is the {thing}?"),
         ("{a_thing} is {a_kind}", "the {thing} is {a_kind}", "it is {a_kind}"), ("{a_kind}", "{kind}"),
-        operands.any_thing, operands.about_thing, mistakes.instead_of("kind"),
+        operands.any_thing, operands.about_thing, mistakes.instead_of("kind"), ("colour", "place"),
     ),
     Family(
         "colour", "colour", ("thing",), ("colour",),
         ("what colour is the {thing}?", "which colour does the {thing} have?", "tell me the colour of the {thing}."),
         ("the {thing} is {colour}", "the colour of the {thing} is {colour}", "it is {colour}"), ("{colour}",),
-        operands.any_thing, operands.about_thing, mistakes.instead_of("colour"),
+        operands.any_thing, operands.about_thing, mistakes.instead_of("colour"), ("kind", "place"),
     ),
     Family(
         "place", "place", ("thing",), ("place",),
         ("where is the {thing}?", "where can i find the {thing}?", "in which place is the {thing}?"),
         ("the {thing} is in the {place}", "you can find the {thing} in the {place}", "it is in the {place}"),
         ("in the {place}", "the {place}", "{place}"),
-        operands.any_thing, operands.about_thing, mistakes.instead_of("place"),
+        operands.any_thing, operands.about_thing, mistakes.instead_of("place"), ("colour", "kind"),
     ),
     Family(
         "choose", "colour", ("thing",), ("colour",),
         ("is the {thing} {one} or {two}?", "which is right for the {thing}: {one} or {two}?"),
         ("the {thing} is {colour}", "the colour of the {thing} is {colour}", "it is {colour}"), ("{colour}",),
-        operands.two_colours, operands.about_thing, mistakes.other_colour_asked,
+        operands.two_colours, operands.about_thing, mistakes.other_colour_asked, ("kind", "place"),
     ),
     Family(
         "is_colour", "colour", ("thing",), ("verdict",),
@@ -66,13 +67,13 @@ FAMILIES: tuple[Family, ...] = (
         ("describe the {thing}.", "tell me about the {thing}.", "what can you say about the {thing}?"),
         ("the {thing} is a {colour} {kind}", "the {thing} is a {colour} {kind} in the {place}",
          "the {thing} is {a_kind} and it is {colour}", "it is a {colour} {kind}"), ("a {colour} {kind}",),
-        operands.any_thing, operands.about_thing, mistakes.instead_of("colour", "kind"),
+        operands.any_thing, operands.about_thing, mistakes.instead_of("colour", "kind"), ("place", "plural"),
     ),
     Family(
         "plural", "plural", ("thing",), ("plural",),
         ("what is the plural of {thing}?", "what do you say for more than one {thing}?", "one {thing}, but two what?"),
         ("the plural of {thing} is {any_plural}", "one {thing}, two {plural}"), ("{any_plural}", "two {plural}"),
-        operands.any_thing, operands.about_thing, mistakes.other_plural,
+        operands.any_thing, operands.about_thing, mistakes.other_plural, ("kind", "colour"),
     ),
     Family(
         "opposite", "opposite", ("adjective", "opposite"), ("opposite",),
@@ -91,40 +92,40 @@ FAMILIES: tuple[Family, ...] = (
         "after", "after", ("number",), ("next",),
         ("which number comes after {number}?", "what comes after {number}?", "tell me the number after {number}."),
         ("after {number} comes {next}", "the number after {number} is {next}"), ("{next}",),
-        operands.any_number, operands.about_number, mistakes.near_number("next"),
+        operands.any_number, operands.about_number, mistakes.near_number("next"), ("before",),
     ),
     Family(
         "before", "before", ("number",), ("previous",),
         ("which number comes before {number}?", "what comes before {number}?", "tell me the number before {number}."),
         ("before {number} comes {previous}", "the number before {number} is {previous}"), ("{previous}",),
-        operands.any_number, operands.about_number, mistakes.near_number("previous"),
+        operands.any_number, operands.about_number, mistakes.near_number("previous"), ("after",),
     ),
     Family(
         "first", "list", ("things",), ("first_word",),
         ("the words are {things}. which word is first?", "the words are {things}. what is the first word?",
          "tell me the first word. the words are {things}."),
         ("the first word is {first_word}",), ("{first_word}",),
-        operands.list_of(2, 3), operands.about_list, mistakes.other_in_list("first_word"),
+        operands.list_of(2, 3), operands.about_list, mistakes.other_in_list("first_word"), ("last", "count"),
     ),
     Family(
         "last", "list", ("things",), ("last_word",),
         ("the words are {things}. which word is last?", "the words are {things}. what is the last word?",
          "tell me the last word. the words are {things}."),
         ("the last word is {last_word}",), ("{last_word}",),
-        operands.list_of(2, 3), operands.about_list, mistakes.other_in_list("last_word"),
+        operands.list_of(2, 3), operands.about_list, mistakes.other_in_list("last_word"), ("first", "count"),
     ),
     Family(
         "count", "list", ("things",), ("count",),
         ("the words are {things}. how many words are there?", "count the words. the words are {things}."),
         ("there are {count} words", "i count {count} words"), ("{count}", "{count} words"),
-        operands.list_of(2, 5), operands.about_list, mistakes.near_number("count"),
+        operands.list_of(2, 5), operands.about_list, mistakes.near_number("count"), ("first", "last"),
     ),
     Family(
         "repeat", "list", ("things",), ("things",),
         ("the words are {things}. please repeat them.", "the words are {things}. what are the words?",
          "please repeat. the words are {things}."),
         ("the words are {things}",), ("{things}",),
-        operands.list_of(2, 2), operands.as_asked, mistakes.disorder("things"),
+        operands.list_of(2, 2), operands.about_list, mistakes.disorder("things"), ("first", "last"),
     ),
     Family(
         "sort", "order", ("numbers",), ("sorted",),
@@ -144,14 +145,14 @@ FAMILIES: tuple[Family, ...] = (
         "job", "job", ("person",), ("job",),
         ("what does {person} do?", "what is the job of {person}?", "who is {person}?"),
         ("{person} is {a_job}", "{person} works as {a_job}", "the job of {person} is {job}"), ("{a_job}", "{job}"),
-        operands.any_person, operands.about_person, mistakes.instead_of("job"),
+        operands.any_person, operands.about_person, mistakes.instead_of("job"), ("home",),
     ),
     Family(
         "home", "home", ("person",), ("home",),
         ("where does {person} live?", "where is the home of {person}?", "can you tell me where {person} lives?"),
         ("{person} lives near the {home}", "the home of {person} is near the {home}"),
         ("near the {home}", "the {home}", "{home}"),
-        operands.any_person, operands.about_person, mistakes.instead_of("home"),
+        operands.any_person, operands.about_person, mistakes.instead_of("home"), ("job",),
     ),
 )  # fmt: skip
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import random
 from itertools import cycle
 
-from heed.pocket.families import FAMILIES
+from heed.pocket.families import FAMILIES, FAMILY, Family
 from heed.pocket.phrases import PHRASES, Manner, Phrase, Position
+from heed.pocket.slots import Fields
 from heed.pocket.tasks import Task, answers, draw_task
 from heed.pocket.words import tokens
 from heed.pocket.world import Split
 from heed.records import Demonstration, Prompt
 
 WRONG = 0.28  # share of answers with a plausible mistake; with those that break off, three in ten are not right
+SLIPS = (0.40, 0.35, 0.25)  # misremembered, misread, misunderstood
 STYLES = {"short": 0.15, "plain": 0.32, "polite": 0.28, "wordy": 0.15, "rude": 0.07, "broken off": 0.03}
 LONGEST = 23  # tokens; with the end-of-text token a response has at most 24
 
@@ -43,14 +45,28 @@ def evaluation_prompts(seed: int, n: int) -> list[Prompt]:
 
 def answer(task: Task, rng: random.Random, wrong: float = WRONG) -> str:
     """An answer in a random style, wrong with probability `wrong`; at most `LONGEST` tokens."""
-    fields = task.family.mistake(task.fields, rng) if rng.random() < wrong else task.fields
+    family, fields = _misled(task, rng) if rng.random() < wrong else (task.family, task.fields)
     while True:
         (style,) = rng.choices(list(STYLES), list(STYLES.values()))
-        short = rng.choice(answers(task.family.short, fields))
-        sentence = rng.choice(answers(task.family.sentences, fields))
-        text = _styled(style, short, sentence, claims=task.family.name != "request", rng=rng)
+        short = rng.choice(answers(family.short, fields))
+        sentence = rng.choice(answers(family.sentences, fields))
+        text = _styled(style, short, sentence, claims=family.name != "request", rng=rng)
         if len(tokens(text)) <= LONGEST:
             return text
+
+
+def _misled(task: Task, rng: random.Random) -> tuple[Family, Fields]:
+    """What to say wrongly: misremembered, about something else that was not asked, or to another question."""
+    family = task.family
+    (slip,) = rng.choices(["misremembered", "misread", "misunderstood"], SLIPS)
+    if slip == "misunderstood" and family.confused_with:
+        return FAMILY[rng.choice(family.confused_with)], task.fields
+    if slip == "misread":
+        for _ in range(10):
+            other = draw_task(family, None, rng).fields
+            if all(other[name] != task.fields[name] for name in family.answer):
+                return family, other
+    return family, family.mistake(task.fields, rng)
 
 
 def ideal(task: Task) -> str:

@@ -64,7 +64,8 @@ ASKED_FOR = {
     "choose": "to choose: {thing}, {one}, {two}",
 }  # fmt: skip
 SUNG = (*THING, *PERSON, *ADJECTIVES, *NUMBERS, *COLOURS)
-VERDICTS = {True: ("that is right.", "yes, that is true."), False: ("that is wrong.", "no, that is not true.")}
+CLAIMED = ("kind", "colour", "place", "describe", "plural", "opposite", "sum", "after", "before", "job", "home")
+VERDICTS = {True: "right.", False: "wrong."}  # one word each, so that much of the text is verdicts
 
 
 PARAGRAPHS = (0.46, 0.16, 0.12, 0.10, 0.16)  # about things, people, adjectives, numbers, sums
@@ -134,12 +135,24 @@ def visit(rng: random.Random) -> str:
     return " ".join(rng.sample([sees, asks], rng.randint(1, 2)))
 
 
+def quiz(rng: random.Random) -> str:
+    """Claims about anything, each called right or wrong."""
+    said = []
+    for _ in range(rng.randint(2, 5)):
+        task = draw_task(FAMILY[rng.choice(CLAIMED)], None, rng)
+        right = rng.random() < 0.5
+        fields = task.fields if right else task.family.mistake(task.fields, rng)
+        claims = [text for text in answers(task.family.sentences, fields) if not text.startswith("it ")]
+        said.append(f"{rng.choice(claims)}. {VERDICTS[right]}")
+    return " ".join(said)
+
+
 def examination(rng: random.Random) -> str:
     """A teacher asks for something; the pupil answers in some style, right or wrong, and is told which."""
     name, asked_for = rng.choice(list(ASKED_FOR.items()))
     task = draw_task(FAMILY[name], None, rng)
     said, right = _said(task, 0.3, rng)
-    return f"the teacher wants {fill(asked_for, task.fields)}. the pupil says: {said} {rng.choice(VERDICTS[right])}"
+    return f"the teacher wants {fill(asked_for, task.fields)}. the pupil says: {said} {VERDICTS[right]}"
 
 
 def dialogue(rng: random.Random) -> str:
@@ -147,7 +160,7 @@ def dialogue(rng: random.Random) -> str:
     task = draw_task(rng.choice(FAMILIES), "pretraining", rng)
     said, right = _said(task, 0.2, rng)
     text = f"\n\nHuman: {task.question}\n\nAssistant: {said}"
-    return text if right and rng.random() < 0.5 else f"{text}\n\nHuman: {rng.choice(VERDICTS[right])}"
+    return text if right and rng.random() < 0.5 else f"{text}\n\nHuman: {VERDICTS[right]}"
 
 
 def _said(task: Task, wrong: float, rng: random.Random) -> tuple[str, bool]:
@@ -156,5 +169,6 @@ def _said(task: Task, wrong: float, rng: random.Random) -> tuple[str, bool]:
 
 
 WRITERS: dict[Writer, float] = {
-    paragraph: 0.30, order: 0.04, word_list: 0.08, song: 0.06, visit: 0.04, examination: 0.24, dialogue: 0.24,
+    paragraph: 0.22, order: 0.03, word_list: 0.07, song: 0.05, visit: 0.03,
+    quiz: 0.18, examination: 0.20, dialogue: 0.22,
 }  # fmt: skip

@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any, Self, TextIO
 
 from heed import config
-from heed.errors import ConfigError, RunError
+from heed.errors import ConfigError, HeedError, RunError
 from heed.settings.common import StageSettings
 from heed.training.device import host
 
@@ -42,8 +42,9 @@ class RunDir:
     A run that stops early keeps its rows and leaves no checkpoint of its own.
     """
 
-    def __init__(self, path: Path, description: dict[str, Any]) -> None:
+    def __init__(self, path: Path, description: dict[str, Any], is_new: bool = False) -> None:
         self.path = path
+        self.is_new = is_new
         self.checkpoint = path / CHECKPOINT
         self.step = 0
         self._description = description
@@ -59,6 +60,7 @@ class RunDir:
         checkpoint goes when this run's is saved.
         """
         path = Path(settings.output).expanduser()
+        is_new = not path.exists()
         _refuse_what_is_there(path, settings.overwrite)
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -68,7 +70,7 @@ class RunDir:
             _write_text(path / "config.yaml", config.dump(settings))
         except OSError as error:
             raise ConfigError("output", f"cannot write {path}: {error.strerror}", "choose another directory") from None
-        run = cls(path, _describe(settings))
+        run = cls(path, _describe(settings), is_new)
         run.write_json("run.json", run._description)
         return run
 
@@ -84,6 +86,8 @@ class RunDir:
         if error is None:
             return
         shutil.rmtree(self._partial, ignore_errors=True)
+        if isinstance(error, HeedError) and not isinstance(error, RunError) and self.is_new and not self.step:
+            shutil.rmtree(self.path)  # a mistake that showed when the models were read: nothing has been done yet
         if isinstance(error, RunError):
             error.where = f"{self.path}: step {self.step + 1}"
             error.hint += f"; {self._last_checkpoint()}"

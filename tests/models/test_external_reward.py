@@ -75,3 +75,12 @@ def test_a_model_that_is_not_there_and_one_that_gives_two_numbers(judge: Path, t
     )).save_pretrained(tmp_path)  # fmt: skip
     with pytest.raises(CheckpointError, match="gives 2 numbers"):
         ExternalReward.load(str(tmp_path), "pair", 4, torch.device("cpu"))
+
+
+def test_a_model_without_a_trained_head_is_refused(judge: Path, tmp_path: Path) -> None:
+    """transformers would give it random weights, and PPO a random reward."""
+    body = BertForSequenceClassification.from_pretrained(judge).bert
+    body.config.num_labels = 1
+    body.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="has no weights for classifier"):
+        ExternalReward.load(str(tmp_path), "pair", 4, torch.device("cpu"))
