@@ -54,7 +54,7 @@ def two_summands(world: World, rng: random.Random) -> dict[str, str]:
 
 
 def any_number(world: World, rng: random.Random) -> dict[str, str]:
-    """A number that has one before it and one after it."""
+    """A number."""
     return {"number": NUMBERS[rng.choice(world.middles)]}
 
 
@@ -95,9 +95,8 @@ def about_thing(fields: Fields) -> dict[str, str]:
 
 
 def about_person(fields: Fields) -> dict[str, str]:
-    """Job and home."""
-    person = PERSON[fields["person"]]
-    return {**fields, "job": person.job, "home": person.home}
+    """The job."""
+    return {**fields, "job": PERSON[fields["person"]].job}
 
 
 def about_adjective(fields: Fields) -> dict[str, str]:
@@ -111,15 +110,14 @@ def about_sum(fields: Fields) -> dict[str, str]:
 
 
 def about_number(fields: Fields) -> dict[str, str]:
-    """The neighbours."""
-    number = NUMBERS.index(fields["number"])
-    return {**fields, "next": NUMBERS[number + 1], "previous": NUMBERS[number - 1]}
+    """The next number."""
+    return {**fields, "next": NUMBERS[NUMBERS.index(fields["number"]) + 1]}
 
 
 def about_list(fields: Fields) -> dict[str, str]:
-    """The first word, the last, and how many there are."""
+    """The first word and the last."""
     names = fields["things"].split()
-    return {**fields, "first_word": names[0], "last_word": names[-1], "count": NUMBERS[len(names)]}
+    return {**fields, "first_word": names[0], "last_word": names[-1]}
 
 
 def about_order(fields: Fields) -> dict[str, str]:

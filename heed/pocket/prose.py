@@ -31,9 +31,8 @@ THING_TEXTS = (
     "{thing}: {colour}, {a_kind}, in the {place}.", "{thing}: {kind}, {colour}, {place}.", "{thing}: {plural}.",
 )  # fmt: skip
 PERSON_TEXTS = (
-    "{person} is {a_job}.", "{person} works as {a_job}.", "the job of {person} is {job}.",
-    "{person} lives near the {home}.", "the home of {person} is near the {home}.",
-    "{person} is {a_job} and lives near the {home}.", "{person}: {a_job}, near the {home}.", "{person}: {job}, {home}.",
+    "{person} is {a_job}.", "{person} works as {a_job}.", "the job of {person} is {job}.", "{person}: {a_job}.",
+    "{person}: {job}.",
 )  # fmt: skip
 ADJECTIVE_TEXTS = (
     "the opposite of {adjective} is {opposite}.", "if it is not {adjective}, it is {opposite}.",
@@ -41,30 +40,26 @@ ADJECTIVE_TEXTS = (
     "{adjective} and {opposite} are opposites.", "some are {adjective}, some are {opposite}.",
 )  # fmt: skip
 NUMBER_TEXTS = (
-    "after {number} comes {next}.", "the number after {number} is {next}.", "{next} comes after {number}.",
-    "before {number} comes {previous}.", "the number before {number} is {previous}.",
-    "{previous} comes before {number}.", "{previous}, {number}, {next}.",
+    "after {number} comes {next}.", "the number after {number} is {next}.", "{number}, {next}.", "{number}: {next}.",
 )  # fmt: skip
 SUM_TEXTS = ("{a} plus {b} is {total}.", "{a} plus {b} makes {total}.", "{a} plus {b}: {total}.")
 ORDER_TEXTS = ("the right order is {sorted}.", "in order they are {sorted}.", "in order: {sorted}.")
 LIST_TEXTS = (
     "the first word is {first}.", "the last word is {last}.", "first word: {first}.", "last word: {last}.",
-    "there are {count} words.", "i count {count} words.",
 )  # fmt: skip
 ASKED_FOR = {
     "kind": "the kind of the {thing}", "colour": "the colour of the {thing}", "place": "the place of the {thing}",
     "describe": "the colour and the kind of the {thing}", "plural": "the plural of {thing}",
     "opposite": "the opposite of {adjective}", "sum": "{a} plus {b}", "after": "the number after {number}",
-    "before": "the number before {number}", "first": "the first word. the words are {things}",
+    "first": "the first word. the words are {things}",
     "last": "the last word. the words are {things}",
-    "count": "the number of words. the words are {things}",
     "sort": "the order. the numbers are {numbers}", "repeat": "the words. the words are {things}",
-    "job": "the job of {person}", "home": "the home of {person}", "request": "{greeting} to {person}",
+    "job": "the job of {person}", "request": "{greeting} to {person}",
     "is_colour": "to know: {thing}, {asked}",
     "choose": "to choose: {thing}, {one}, {two}",
 }  # fmt: skip
 SUNG = (*THING, *PERSON, *ADJECTIVES, *NUMBERS, *COLOURS)
-CLAIMED = ("kind", "colour", "place", "describe", "plural", "opposite", "sum", "after", "before", "job", "home")
+CLAIMED = ("kind", "colour", "place", "describe", "plural", "opposite", "sum", "after", "job")
 VERDICTS = {True: "right.", False: "wrong."}  # one word each, so that much of the text is verdicts
 
 
@@ -108,9 +103,9 @@ def order(rng: random.Random) -> str:
 
 
 def word_list(rng: random.Random) -> str:
-    """Some words, which is first, which is last, and how many they are."""
-    names = [thing.name for thing in rng.sample(WORLD.things, rng.randint(2, 5))]
-    said = [text.format(first=names[0], last=names[-1], count=NUMBERS[len(names)]) for text in LIST_TEXTS]
+    """Some words, which is first, which is last."""
+    names = [thing.name for thing in rng.sample(WORLD.things, rng.randint(2, 4))]
+    said = [text.format(first=names[0], last=names[-1]) for text in LIST_TEXTS]
     return " ".join([_given("words", " ".join(names), rng), *rng.sample(said, rng.randint(1, 3))])
 
 

@@ -50,10 +50,10 @@ def _slots() -> dict[str, Slot]:
     plain = {
         "thing": things, "first_word": things, "last_word": things, "plural": plurals, "kind": words.KINDS,
         "colour": words.COLOURS, "asked": words.COLOURS, "one": words.COLOURS, "two": words.COLOURS,
-        "place": words.PLACES, "person": people, "job": words.JOBS, "home": words.HOMES,
+        "place": words.PLACES, "person": people, "job": words.JOBS,
         "adjective": words.ADJECTIVES, "opposite": words.ADJECTIVES, "greeting": words.GREETINGS,
-        "a": words.DIGITS, "b": words.DIGITS, "total": words.NUMBERS, "count": words.NUMBERS,
-        "number": words.NUMBERS, "next": words.NUMBERS, "previous": words.NUMBERS,
+        "a": words.DIGITS, "b": words.DIGITS, "total": words.NUMBERS,
+        "number": words.NUMBERS, "next": words.NUMBERS,
     }  # fmt: skip
     slots = {name: Slot(name, values) for name, values in plain.items()}
     for name in ("thing", "kind", "job"):

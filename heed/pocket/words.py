@@ -13,11 +13,10 @@ TOKEN = re.compile(r"[A-Za-z0-9]+|\n|[^\sA-Za-z0-9]")
 MARKS = (".", ",", "?", ":", "\n")
 SPECIAL = ("<|endoftext|>", "<|pad|>", "<|unk|>")
 
-COLOURS = ("red", "green", "blue", "yellow", "white", "black", "brown", "grey")
-KINDS = ("fruit", "animal", "bird", "plant", "tool", "toy", "vessel", "garment", "vehicle", "instrument")
-PLACES = ("kitchen", "garden", "barn", "forest", "shop", "school", "cellar", "tower")
-JOBS = ("baker", "farmer", "teacher", "doctor", "painter", "singer", "sailor", "tailor")
-HOMES = ("hill", "village", "city", "harbour", "island", "valley", "castle", "mill")
+COLOURS = ("red", "green", "blue", "yellow", "white", "black")
+KINDS = ("fruit", "animal", "bird", "tool", "toy", "vessel", "garment", "instrument")
+PLACES = ("kitchen", "garden", "barn", "forest", "shop", "tower")
+JOBS = ("baker", "farmer", "teacher", "doctor", "painter", "singer")
 NUMBERS = tuple(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
     " eighteen nineteen twenty".split()
@@ -27,64 +26,53 @@ GREETINGS = ("hello", "goodbye", "thanks", "welcome", "congratulations", "sorry"
 OPPOSITES = tuple(
     tuple(pair.split("-"))
     for pair in (
-        "hot-cold big-small long-short old-new fast-slow hard-soft high-low wet-dry full-empty early-late"
-        " loud-quiet clean-dirty rich-poor strong-weak happy-sad sweet-sour"
+        "hot-cold big-small long-short old-new fast-slow hard-soft high-low wet-dry full-empty early-late clean-dirty"
+        " happy-sad"
     ).split()
 )
 ADJECTIVES = tuple(word for pair in OPPOSITES for word in pair)
 
-# name, plural, colour, place: eight things of each kind
+# name, plural, colour, place: six things of each kind, one in each place
 THINGS = {
     "fruit": (
-        "apple apples red kitchen; pear pears green garden; plum plums blue cellar; cherry cherries red forest;"
-        " lemon lemons yellow shop; peach peaches white school; fig figs brown tower; melon melons green barn"
+        "apple apples red kitchen; pear pears green garden; plum plums blue forest;"
+        " cherry cherries red barn; lemon lemons yellow shop; fig figs black tower"
     ),
     "animal": (
-        "cow cows black barn; dog dogs brown garden; cat cats grey kitchen; horse horses white barn;"
-        " fox foxes red forest; mouse mice grey cellar; goat goats yellow tower; bear bears brown shop"
+        "cow cows black barn; dog dogs white garden; cat cats black kitchen;"
+        " horse horses white shop; fox foxes red forest; mouse mice white tower"
     ),
     "bird": (
-        "hen hens brown barn; duck ducks yellow school; goose geese white cellar; owl owls grey tower;"
-        " crow crows black forest; swan swans white garden; robin robins red kitchen; parrot parrots green shop"
-    ),
-    "plant": (
-        "rose roses red school; tulip tulips yellow garden; fern ferns green forest; daisy daisies white barn;"
-        " lily lilies blue shop; moss mosses brown tower; thistle thistles grey kitchen; cactus cacti green cellar"
+        "hen hens red barn; duck ducks yellow garden; goose geese white kitchen;"
+        " crow crows black forest; robin robins red shop; parrot parrots green tower"
     ),
     "tool": (
-        "hammer hammers black cellar; saw saws grey barn; knife knives white kitchen; axe axes red forest;"
-        " rake rakes green garden; spade spades brown school; brush brushes blue tower; needle needles yellow shop"
+        "hammer hammers black shop; saw saws yellow kitchen; knife knives white barn;"
+        " axe axes red forest; rake rakes green tower; brush brushes blue garden"
     ),
     "toy": (
-        "ball balls blue garden; doll dolls yellow tower; kite kites red school; balloon balloons white shop;"
-        " puzzle puzzles green kitchen; robot robots grey cellar; puppet puppets brown forest;"
-        " marble marbles black barn"
+        "ball balls blue garden; doll dolls yellow shop; kite kites green barn;"
+        " balloon balloons white tower; robot robots black kitchen; puppet puppets yellow forest"
     ),
     "vessel": (
-        "cup cups white tower; bowl bowls blue kitchen; jug jugs grey garden; pan pans black school;"
-        " pot pots red cellar; bottle bottles green forest; bucket buckets yellow barn; barrel barrels brown shop"
+        "cup cups white forest; bowl bowls blue tower; jug jugs yellow garden;"
+        " pot pots black barn; bottle bottles green kitchen; bucket buckets blue shop"
     ),
     "garment": (
-        "hat hats black tower; coat coats green school; scarf scarves red garden; glove gloves brown cellar;"
-        " shirt shirts white shop; sock socks grey forest; boot boots yellow barn; dress dresses blue kitchen"
-    ),
-    "vehicle": (
-        "boat boats white forest; train trains black shop; cart carts brown barn; truck trucks red cellar;"
-        " bike bikes yellow garden; bus buses green school; ship ships blue tower; plane planes grey kitchen"
+        "hat hats green barn; coat coats black forest; scarf scarves yellow tower;"
+        " shirt shirts blue kitchen; boot boots green garden; dress dresses blue shop"
     ),
     "instrument": (
-        "drum drums red barn; flute flutes yellow cellar; harp harps white school; violin violins brown kitchen;"
-        " bell bells grey tower; horn horns green forest; piano pianos black garden; guitar guitars blue shop"
+        "drum drums red shop; flute flutes yellow barn; harp harps white garden;"
+        " bell bells red tower; piano pianos green kitchen; guitar guitars blue forest"
     ),
 }
 
-# name, job, home
+# name, job
 PEOPLE = (
-    "ann baker mill; ben farmer hill; clara teacher city; david doctor harbour; emma painter island;"
-    " frank singer castle; greta sailor valley; henry tailor village; ida farmer city; jack baker island;"
-    " kate doctor hill; leo teacher castle; mary singer mill; nora painter village; oscar tailor harbour;"
-    " paul sailor city; rosa baker valley; sam farmer castle; tom doctor mill; vera singer island;"
-    " adam teacher village; dora sailor hill; hugo painter valley; lisa tailor harbour"
+    "ann baker; ben farmer; clara teacher; david doctor; emma painter; frank singer; greta baker; henry farmer;"
+    " ida teacher; jack doctor; kate painter; leo singer; mary baker; oscar farmer; paul teacher; rosa doctor;"
+    " sam painter; tom singer"
 )
 
 # every other word of the world
@@ -100,7 +88,7 @@ GRAMMAR = (
 
 _CELLS = " ".join([*THINGS.values(), PEOPLE]).replace(";", "").split()
 VOCABULARY = tuple(
-    sorted({*_CELLS, *COLOURS, *KINDS, *PLACES, *JOBS, *HOMES, *NUMBERS, *GREETINGS, *ADJECTIVES, *GRAMMAR, *MARKS})
+    sorted({*_CELLS, *COLOURS, *KINDS, *PLACES, *JOBS, *NUMBERS, *GREETINGS, *ADJECTIVES, *GRAMMAR, *MARKS})
 )
 
 

@@ -36,11 +36,10 @@ class Thing:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A person, what they do and what they live near."""
+    """A person and what they do."""
 
     name: str
     job: str
-    home: str
 
 
 @dataclass(frozen=True)
