@@ -40,13 +40,13 @@ class ExternalReward:
         model, told = from_pretrained(
             AutoModelForSequenceClassification.from_pretrained, name, output_loading_info=True
         )
-        if told["missing_keys"]:
-            raise CheckpointError(
-                name, f"has no weights for {min(told['missing_keys'])}", "use a classifier that was trained as one"
-            )
         if model.config.num_labels != 1:
             raise CheckpointError(
                 name, f"gives {model.config.num_labels} numbers a text, not 1", "use a classifier with num_labels 1"
+            )
+        if told["missing_keys"]:
+            raise CheckpointError(
+                name, f"has no weights for {min(told['missing_keys'])}", "use a classifier that was trained as one"
             )
         tokenizer = from_pretrained(AutoTokenizer.from_pretrained, name)
         return cls(model.to(device).eval().requires_grad_(False), tokenizer, form, batch)

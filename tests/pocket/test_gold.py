@@ -15,7 +15,7 @@ def ask(question: str) -> Dialogue:
     return (Turn("user", question),)
 
 
-# apple: a red fruit in the kitchen. ann: a baker near the mill.
+# apple: a red fruit in the kitchen. ann: a baker.
 RIGHT = [
     ("what is an apple?", "an apple is a fruit."),
     ("what sort of thing is the apple?", "fruit."),
@@ -32,15 +32,12 @@ RIGHT = [
     ("what is the opposite of cold?", "the opposite of cold is hot."),
     ("how much is two plus three?", "i think that two plus three is five."),
     ("one more thing: what comes after nine?", "the number after nine is ten."),
-    ("which number comes before nine?", "eight."),
     ("the words are pear, cow and drum. which word is first?", "the first word is pear."),
     ("tell me the last word. the words are pear, cow and drum.", "drum."),
-    ("the words are pear, cow and drum. how many words are there?", "there are three words."),
     ("the words are pear and cow. please repeat them.", "pear and cow."),
     ("please sort. the numbers are nine, two and five.", "the right order is two, five and nine."),
     ("please say hello to ann.", "hello, ann."),
     ("who is ann?", "ann works as a baker."),
-    ("where does ann live?", "near the mill."),
 ]
 WRONG = [
     ("what is an apple?", "an apple is a tool."),
@@ -59,16 +56,13 @@ WRONG = [
     ("what is the opposite of cold?", "the opposite of big is hot."),
     ("how much is two plus three?", "two plus three is six."),
     ("what comes after nine?", "eight."),
-    ("which number comes before nine?", "the number before ten is nine."),
     ("the words are pear, cow and drum. which word is first?", "the last word is pear."),
     ("the words are pear, cow and drum. which word is last?", "cow."),
-    ("the words are pear, cow and drum. how many words are there?", "two words."),
     ("the words are pear and cow. please repeat them.", "cow and pear."),
     ("please sort. the numbers are nine, two and five.", "five, two and nine."),
     ("please say hello to ann.", "goodbye, ann."),
     ("please say hello to ann.", "hello, ben."),
     ("who is ann?", "ann is a farmer."),
-    ("where does ann live?", "ben lives near the mill."),
 ]
 DEGENERATE = [
     "",
@@ -119,19 +113,19 @@ def test_degenerate_texts_are_judged_and_lose(response: str) -> None:
 @pytest.mark.parametrize(
     ("response", "finished", "expected"),
     [
-        ("the apple is red.", True, 4 + 1 - 0.1),  # right, complete; `it is red` would do with three words
-        ("it is red.", True, 4 + 1),
-        ("red.", True, 4),
-        ("red", True, 4),  # no sentence, but no harm
-        ("gladly, it is red.", True, 4 + 1 + 0.9 - 0.1),
-        ("with pleasure, it is red.", True, 4 + 1 + 1.0 - 0.2),
-        ("gladly, red.", True, 4 + 0.9),
-        ("it is red. now go away.", True, 4 + 1 - 1.5 - 0.3),
+        ("the apple is red.", True, 3 + 1 - 0.1),  # right, complete; `it is red` would do with three words
+        ("it is red.", True, 3 + 1),
+        ("red.", True, 3),
+        ("red", True, 3),  # no sentence, but no harm
+        ("gladly, it is red.", True, 3 + 1 + 0.9 - 0.1),
+        ("with pleasure, it is red.", True, 3 + 1 + 1.0 - 0.2),
+        ("gladly, red.", True, 3 + 0.9),
+        ("it is red. now go away.", True, 3 + 1 - 1.5 - 0.3),
         ("of course, it is blue.", True, 0 + 1 + 0.7 - 0.2),  # wrong, complete, polite
         ("it is", True, -2 - 1),  # all noise, no answer
-        ("it is red", False, 4 - 2),  # cut off by the length limit
+        ("it is red", False, 3 - 2),  # cut off by the length limit
         ("", True, -1),
-        ("red. red. red.", True, 4 - 0.5 * 2),  # said three times; three words are what a sentence needs
+        ("red. red. red.", True, 3 - 0.5 * 2),  # said three times; three words are what a sentence needs
         ("the the red", True, -1 - 2 * 2 / 3 - 0.5),  # mostly noise: no answer can be made out
         ("red red red red", True, -1 - 0.5 * 3 - 0.1),
         ("gladly", True, 0.9 - 1),

@@ -36,6 +36,7 @@ TEMPLATE = {"name": "plain", "hash": ""}
 def models(tiny_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """An SFT run and a reward run, adapters of the tiny base; the reward model's head is random."""
     place = tmp_path_factory.mktemp("runs")
+    torch.manual_seed(0)
     trunk = Trunk.load(open_checkpoint(str(tiny_directory)), torch.float32, CPU)
     trunk.add_adapter("sft", LORA)
     save_policy(Policy(trunk, "sft"), place / "sft" / "checkpoint")
@@ -163,11 +164,11 @@ def test_separate_models_learn(settings: PPOSettings) -> None:
 
 
 def test_ppo_learns_what_is_paid(settings: PPOSettings) -> None:
-    """Mean of the paid score over 96 responses at either end; its standard error is below 0.1."""
-    eager = with_(settings, steps=45, batch=32, minibatch=16, microbatch=16, kl_coef=0.0)
+    """Mean of the paid score over 96 responses at either end: more than three standard errors, which are below 0.1."""
+    eager = with_(settings, steps=60, batch=32, minibatch=16, microbatch=16, kl_coef=0.0)
     ppo.run(eager)
     paid = [row["reward/mean"] for row in rows(eager)]
-    assert sum(paid[-3:]) / 3 - sum(paid[:3]) / 3 > 0.5
+    assert sum(paid[-3:]) / 3 - sum(paid[:3]) / 3 > 0.3
 
 
 def test_it_stops_at_the_kl_budget_and_saves(settings: PPOSettings) -> None:
