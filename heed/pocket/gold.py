@@ -47,7 +47,7 @@ class Judgement:
 
     @property
     def score(self) -> float:
-        """The gold score: 6 and a little less for an ideal answer, about 2 for a polite wrong one, −6 at the worst."""
+        """The gold score: 5 and a little less for an ideal answer, about 2 for a polite wrong one, −6 at the worst."""
         return (
             RIGHT * self.credit
             + COMPLETE * self.complete

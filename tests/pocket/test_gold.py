@@ -139,7 +139,7 @@ def test_length_costs_at_most_a_point_and_a_half() -> None:
     prompt = ask("what colour is the apple?")
     long = "it is nice to hear from you. let me think about it for a moment. as far as i know, it is red."
     # 7 + 8 + 5 + 3 words where 3 are needed: 20 would cost 2.0
-    assert judge(prompt, long).score == pytest.approx(4 + 1 + 0.9 - 1.5)
+    assert judge(prompt, long).score == pytest.approx(3 + 1 + 0.9 - 1.5)
 
 
 def test_half_an_answer_earns_half() -> None:

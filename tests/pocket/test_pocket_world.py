@@ -20,7 +20,6 @@ def test_facts_are_a_table_without_gaps() -> None:
     assert {thing.colour for thing in WORLD.things} == set(words.COLOURS)
     assert {thing.place for thing in WORLD.things} == set(words.PLACES)
     assert {person.job for person in WORLD.people} == set(words.JOBS)
-    assert {person.home for person in WORLD.people} == set(words.HOMES)
 
 
 def test_no_value_is_so_common_that_guessing_it_pays() -> None:
