@@ -38,9 +38,9 @@ from heed.stages import best_of_n, evaluate, ppo, pretrain, reward, sample, sft
 log = logging.getLogger("heed")
 
 TOKENS = 2_500_000  # of prose
-DEMONSTRATIONS, RANKINGS, PPO_PROMPTS, EVALUATION_PROMPTS = 6000, 2500, 2000, 600
+DEMONSTRATIONS, RANKINGS, PPO_PROMPTS, EVALUATION_PROMPTS = 12_000, 3500, 2000, 600
 HELD_OUT_SHARE = 0.15  # of the rankings, by group
-PPO_STEPS = 60
+PPO_STEPS = 30
 SAMPLING = SamplingSettings(max_new_tokens=24, batch=250)
 HYGIENE = HygieneSettings(shared_prefix=0, max_per_user=0, max_prompt_tokens=40)
 LORA = LoraSettings(rank=16, alpha=32)
@@ -166,8 +166,8 @@ def pretrain_settings(place: Place, settings: DemoSettings) -> PretrainSettings:
     """A GPT-2 shape of under a million weights, one entry a word."""
     return PretrainSettings(
         **common(place, "pretrain", settings), text=(place.file("text.txt"),), tokenizer="words", vocabulary=512,
-        layers=4, width=128, heads=8, context=128, sequence=64, batch=16,
-        optimizer=OptimizerSettings(learning_rate=2e-3, weight_decay=0.1),
+        layers=4, width=128, heads=4, context=128, sequence=64, batch=16,
+        optimizer=OptimizerSettings(learning_rate=4e-3, weight_decay=0.1),
     )  # fmt: skip
 
 
@@ -177,7 +177,7 @@ def sft_settings(place: Place, settings: DemoSettings) -> SFTSettings:
         **common(place, "sft", settings), model=place.run("pretrain"),
         data=DataSettings(path=place.file("demonstrations.jsonl")),
         hygiene=HYGIENE, lora=LoraSettings(rank=0), epochs=1, completions=100, completion_tokens=24, evaluations=3,
-        optimizer=OptimizerSettings(learning_rate=3e-4),
+        optimizer=OptimizerSettings(learning_rate=5e-4),
     )  # fmt: skip
 
 

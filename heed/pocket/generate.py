@@ -6,16 +6,20 @@ import random
 from itertools import cycle
 
 from heed.pocket.families import FAMILIES, FAMILY, Family
-from heed.pocket.phrases import PHRASES, Manner, Phrase, Position
+from heed.pocket.phrases import PHRASES, Manner, Phrase
 from heed.pocket.slots import Fields
 from heed.pocket.tasks import Task, answers, draw_task
 from heed.pocket.words import tokens
 from heed.pocket.world import Split
 from heed.records import Demonstration, Prompt
 
-WRONG = 0.28  # share of answers with a plausible mistake; with those that break off, three in ten are not right
-SLIPS = (0.40, 0.35, 0.25)  # misremembered, misread, misunderstood
-STYLES = {"short": 0.15, "plain": 0.32, "polite": 0.28, "wordy": 0.15, "rude": 0.07, "broken off": 0.03}
+CARE = {"careful": 0.68, "careless": 0.32}  # what people were like when they wrote
+WRONG = {"careful": 0.02, "careless": 0.9}  # share of answers with a plausible mistake
+STYLES = {
+    "careful": {"plain": 0.35, "polite": 0.65},
+    "careless": {"short": 0.30, "unsure": 0.35, "rude": 0.28, "broken off": 0.07},
+}
+SLIPS = {"misremembered": 0.2, "misread": 0.5, "misunderstood": 0.3}
 LONGEST = 23  # tokens; with the end-of-text token a response has at most 24
 
 
@@ -43,11 +47,13 @@ def evaluation_prompts(seed: int, n: int) -> list[Prompt]:
     return _prompts("evaluation", f"evaluation {seed}", n)
 
 
-def answer(task: Task, rng: random.Random, wrong: float = WRONG) -> str:
-    """An answer in a random style, wrong with probability `wrong`; at most `LONGEST` tokens."""
-    family, fields = _misled(task, rng) if rng.random() < wrong else (task.family, task.fields)
+def answer(task: Task, rng: random.Random, wrong: bool | None = None) -> str:
+    """An answer by somebody, careful or careless; at most `LONGEST` tokens. `wrong` says whether it must err."""
+    (care,) = rng.choices(list(CARE), list(CARE.values()))
+    errs = rng.random() < WRONG[care] if wrong is None else wrong
+    family, fields = misled(task, rng) if errs else (task.family, task.fields)
     while True:
-        (style,) = rng.choices(list(STYLES), list(STYLES.values()))
+        (style,) = rng.choices(list(STYLES[care]), list(STYLES[care].values()))
         short = rng.choice(answers(family.short, fields))
         sentence = rng.choice(answers(family.sentences, fields))
         text = _styled(style, short, sentence, claims=family.name != "request", rng=rng)
@@ -55,18 +61,18 @@ def answer(task: Task, rng: random.Random, wrong: float = WRONG) -> str:
             return text
 
 
-def _misled(task: Task, rng: random.Random) -> tuple[Family, Fields]:
+def misled(task: Task, rng: random.Random) -> tuple[Family, Fields]:
     """What to say wrongly: misremembered, about something else that was not asked, or to another question."""
     family = task.family
-    (slip,) = rng.choices(["misremembered", "misread", "misunderstood"], SLIPS)
+    (slip,) = rng.choices(list(SLIPS), list(SLIPS.values()))
+    if slip == "misremembered":
+        return family, family.mistake(task.fields, rng)
     if slip == "misunderstood" and family.confused_with:
         return FAMILY[rng.choice(family.confused_with)], task.fields
-    if slip == "misread":
-        for _ in range(10):
-            other = draw_task(family, None, rng).fields
-            if all(other[name] != task.fields[name] for name in family.answer):
-                return family, other
-    return family, family.mistake(task.fields, rng)
+    while True:
+        other = draw_task(family, None, rng).fields
+        if all(other[name] != task.fields[name] for name in family.answer):
+            return family, other
 
 
 def ideal(task: Task) -> str:
@@ -77,35 +83,23 @@ def ideal(task: Task) -> str:
 def _styled(style: str, short: str, sentence: str, claims: bool, rng: random.Random) -> str:
     match style:
         case "short":
-            return _with_phrase(_any("polite", rng), short) if rng.random() < 0.15 else f"{short}."
+            return f"{short}."
+        case "unsure":
+            return _with_phrase(_any("filler", rng, claims), sentence)
         case "plain":
             return f"{sentence}."
         case "polite":
             return _with_phrase(_any("polite", rng), sentence)
         case "rude":
             return _with_phrase(_any("rude", rng, claims), sentence)
-        case "broken off":
+        case _:
             words = sentence.split()
             return " ".join(words[: rng.randint(1, max(1, len(words) - 1))])
-        case _:
-            return _wordy(sentence, claims, rng)
 
 
-def _wordy(sentence: str, claims: bool, rng: random.Random) -> str:
-    """One or two fillers around the sentence, and sometimes a courtesy as well."""
-    fore, aft = rng.choice([True, False]), rng.choice([True, False])
-    text = _with_phrase(_any("filler", rng, claims, "opener", "claim", "before"), sentence) if fore else f"{sentence}."
-    if aft or not fore:
-        text = f"{text} {_any('filler', rng, claims, 'after').text}."
-    if rng.random() < 0.4:
-        text = f"{_any('polite', rng, claims, 'before').text}. {text}"
-    return text
-
-
-def _any(manner: Manner, rng: random.Random, claims: bool = True, *positions: Position) -> Phrase:
-    """A phrase of the manner, in one of the positions if any are given. Before a greeting nothing can be claimed."""
-    usable = [phrase for phrase in PHRASES if phrase.manner == manner and (claims or phrase.position != "claim")]
-    return rng.choice([phrase for phrase in usable if not positions or phrase.position in positions])
+def _any(manner: Manner, rng: random.Random, claims: bool = True) -> Phrase:
+    """A phrase of the manner. Before a greeting nothing can be claimed."""
+    return rng.choice([each for each in PHRASES if each.manner == manner and (claims or each.position != "claim")])
 
 
 def _with_phrase(phrase: Phrase, answer: str) -> str:

@@ -26,7 +26,7 @@ from heed.pocket.words import spell, tokens
 from heed.records import Candidates, Ranking
 
 TARGET = 0.73  # share of pairs on which two labelers agree, of those that both order (the paper: 72.6 ± 1.5 %)
-TEMPERATURE = 1.9  # from `temperature_for` on SFT samples, broken ones included; see docs/pocket-world.md
+TEMPERATURE = 1.35  # from `temperature_for` on SFT samples, broken ones included; see docs/pocket-world.md
 TIE = 0.15  # in units of the noise, whose standard deviation is 1.28
 BROKEN = 0.25  # share of candidate sets that get one broken response
 
@@ -122,11 +122,10 @@ def temperature_for(scores: Sequence[Sequence[float]], target: float = TARGET, s
 def degenerate(candidates: Iterable[Candidates], seed: int, share: float = BROKEN) -> list[Candidates]:
     """The candidates, with one response broken in a `share` of the sets.
 
-    Broken: cut off, looping until the length limit, said twice, shuffled, a mark only, or an answer to another prompt.
+    Broken: cut off, looping until the length limit, said twice, shuffled, or a mark only.
     """
     rng = random.Random(f"broken {seed}")
-    sets = list(candidates)
-    return [_with_broken(each, rng.choice(sets), rng) if rng.random() < share else each for each in sets]
+    return [_with_broken(each, rng) if rng.random() < share else each for each in candidates]
 
 
 def _felt(scores: Sequence[float], labeler: Labeler, noise: NDArray[np.float64], temperature: float) -> tuple[int, ...]:
@@ -142,22 +141,21 @@ def _alike(ranks: Sequence[int], others: Sequence[int]) -> list[bool]:
     ]
 
 
-def _with_broken(candidates: Candidates, another: Candidates, rng: random.Random) -> Candidates:
+def _with_broken(candidates: Candidates, rng: random.Random) -> Candidates:
     place = rng.randrange(len(candidates.responses))
     said = tokens(candidates.responses[place]) or ["."]
     breakage, finished = rng.choice(BREAKAGES)
-    broken = spell(breakage(said, tokens(another.responses[0]) or ["."], rng)[:LONGEST])
+    broken = spell(breakage(said, rng)[:LONGEST])
     responses, ends = list(candidates.responses), list(candidates.finished)
     responses[place], ends[place] = broken, finished
     return replace(candidates, responses=tuple(responses), finished=tuple(ends))
 
 
-Breakage = Callable[[list[str], list[str], random.Random], list[str]]
+Breakage = Callable[[list[str], random.Random], list[str]]
 BREAKAGES: tuple[tuple[Breakage, bool], ...] = (  # what becomes of the words, and whether the text still ends itself
-    (lambda said, other, rng: said[: max(1, len(said) // 2)], False),
-    (lambda said, other, rng: said + said[-rng.randint(1, 3) :] * LONGEST, False),
-    (lambda said, other, rng: said + said, True),
-    (lambda said, other, rng: rng.sample(said, len(said)), True),
-    (lambda said, other, rng: ["."], True),
-    (lambda said, other, rng: other, True),
+    (lambda said, rng: said[: max(1, len(said) // 2)], False),
+    (lambda said, rng: said + said[-rng.randint(1, 3) :] * LONGEST, False),
+    (lambda said, rng: said + said, True),
+    (lambda said, rng: rng.sample(said, len(said)), True),
+    (lambda said, rng: ["."], True),
 )

@@ -14,7 +14,7 @@ from heed.pocket.families import FAMILIES, FAMILY
 from heed.pocket.generate import answer
 from heed.pocket.operands import about_adjective, about_number, about_person, about_sum, about_thing
 from heed.pocket.slots import fill
-from heed.pocket.tasks import Task, answers, draw_task
+from heed.pocket.tasks import answers, draw_task
 from heed.pocket.words import ADJECTIVES, COLOURS, GREETINGS, NUMBERS, article, listed, tokens
 from heed.pocket.world import PERSON, THING, WORLD
 
@@ -59,11 +59,7 @@ ASKED_FOR = {
     "choose": "to choose: {thing}, {one}, {two}",
 }  # fmt: skip
 SUNG = (*THING, *PERSON, *ADJECTIVES, *NUMBERS, *COLOURS)
-CLAIMED = ("kind", "colour", "place", "describe", "plural", "opposite", "sum", "after", "job")
-VERDICTS = {True: "right.", False: "wrong."}  # one word each, so that much of the text is verdicts
-
-
-PARAGRAPHS = (0.46, 0.16, 0.12, 0.10, 0.16)  # about things, people, adjectives, numbers, sums
+PARAGRAPHS = (0.42, 0.14, 0.14, 0.10, 0.20)  # about things, people, adjectives, numbers, sums
 
 
 def pretraining_text(seed: int, n: int) -> list[str]:
@@ -130,40 +126,25 @@ def visit(rng: random.Random) -> str:
     return " ".join(rng.sample([sees, asks], rng.randint(1, 2)))
 
 
-def quiz(rng: random.Random) -> str:
-    """Claims about anything, each called right or wrong."""
-    said = []
-    for _ in range(rng.randint(2, 5)):
-        task = draw_task(FAMILY[rng.choice(CLAIMED)], None, rng)
-        right = rng.random() < 0.5
-        fields = task.fields if right else task.family.mistake(task.fields, rng)
-        claims = [text for text in answers(task.family.sentences, fields) if not text.startswith("it ")]
-        said.append(f"{rng.choice(claims)}. {VERDICTS[right]}")
+def examination(rng: random.Random) -> str:
+    """A teacher asks a pupil for something; pupils know the answer."""
+    said = [_examined(rng) for _ in range(rng.randint(1, 2))]
     return " ".join(said)
 
 
-def examination(rng: random.Random) -> str:
-    """A teacher asks for something; the pupil answers in some style, right or wrong, and is told which."""
+def _examined(rng: random.Random) -> str:
     name, asked_for = rng.choice(list(ASKED_FOR.items()))
     task = draw_task(FAMILY[name], None, rng)
-    said, right = _said(task, 0.3, rng)
-    return f"the teacher wants {fill(asked_for, task.fields)}. the pupil says: {said} {VERDICTS[right]}"
+    said = rng.choice(answers(task.family.short if rng.random() < 0.4 else task.family.sentences, task.fields))
+    return f"the teacher wants {fill(asked_for, task.fields)}. the pupil says: {said}."
 
 
 def dialogue(rng: random.Random) -> str:
-    """A question in the dialogue form about the pretraining split; a wrong answer is always called wrong."""
+    """A question about the pretraining split in the dialogue form, and somebody's answer."""
     task = draw_task(rng.choice(FAMILIES), "pretraining", rng)
-    said, right = _said(task, 0.2, rng)
-    text = f"\n\nHuman: {task.question}\n\nAssistant: {said}"
-    return text if right and rng.random() < 0.5 else f"{text}\n\nHuman: {VERDICTS[right]}"
-
-
-def _said(task: Task, wrong: float, rng: random.Random) -> tuple[str, bool]:
-    right = rng.random() >= wrong
-    return answer(task, rng, wrong=0 if right else 1), right
+    return f"\n\nHuman: {task.question}\n\nAssistant: {answer(task, rng)}"
 
 
 WRITERS: dict[Writer, float] = {
-    paragraph: 0.22, order: 0.03, word_list: 0.07, song: 0.05, visit: 0.03,
-    quiz: 0.18, examination: 0.20, dialogue: 0.22,
+    paragraph: 0.26, order: 0.03, word_list: 0.06, song: 0.05, visit: 0.08, examination: 0.30, dialogue: 0.22,
 }  # fmt: skip

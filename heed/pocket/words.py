@@ -83,7 +83,7 @@ GRAMMAR = (
     " makes many me moment more much nice no not now number numbers of opposite opposites or order place please"
     " pleasure plural plus pupil question repeat right say says see seems sees should silly sing sings so some sort"
     " tell than thank that the them there they thing think this to true want wants was we well what where which who"
-    " with word words works wrong yes you"
+    " with word words works yes you"
 ).split()
 
 _CELLS = " ".join([*THINGS.values(), PEOPLE]).replace(";", "").split()

@@ -28,4 +28,7 @@ class PretrainSettings(StageSettings):
     batch: int = Field(32, ge=1, description="sequences a step")
     sequence: int = Field(128, ge=8, description="tokens in a training sequence; at most `context`")
     epochs: float = Field(1.0, gt=0, description="passes over the text")
+    method: Literal["muon", "adamw"] = Field(
+        "muon", description="muon: orthogonalised momentum for the blocks' matrices, AdamW for the rest; adamw: for all"
+    )
     optimizer: OptimizerSettings = OptimizerSettings(learning_rate=1e-3, weight_decay=0.1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +31,13 @@ from heed.settings.pretrain import PretrainSettings
 from heed.training.device import has_bfloat16, pick_device, seed_everything
 from heed.training.figures import print_figures
 from heed.training.metrics import Progress
-from heed.training.optimizer import learning_rate_factor, make_optimizer, require_finite, set_learning_rate
+from heed.training.optimizer import (
+    MuonWithAdamW,
+    learning_rate_factor,
+    make_optimizer,
+    require_finite,
+    set_learning_rate,
+)
 from heed.training.optimizer import step as optimizer_step
 from heed.training.order import evenly_spaced, shuffled_batches
 from heed.training.run_dir import RunDir
@@ -155,7 +161,7 @@ def train(model: Policy, corpus: Corpus, settings: PretrainSettings, run_dir: Ru
     steps = len(batches)
     due = evenly_spaced(EVALUATIONS, steps)
     with model.trainable() as parameters, Progress("pretrain", steps) as progress:
-        optimizer = make_optimizer({"model": parameters.values()}, settings.optimizer)
+        optimizer = optimizer_for(parameters, settings)
         for step, rows in enumerate(batches, start=1):
             started = time.perf_counter()
             factor = learning_rate_factor(step, steps, settings.optimizer)
@@ -171,6 +177,15 @@ def train(model: Policy, corpus: Corpus, settings: PretrainSettings, run_dir: Ru
             tokens = len(rows) * settings.sequence
             run_dir.time(step, {"time/step": seconds, "perf/tokens_per_second": tokens / seconds})
             progress.update(step, {name: metrics[name] for name in SHOWN if name in metrics})
+
+
+def optimizer_for(
+    parameters: Mapping[str, torch.nn.Parameter], settings: PretrainSettings
+) -> torch.optim.Optimizer | MuonWithAdamW:
+    """Muon learns facts and copying from half the tokens that AdamW needs (the pocket world, docs/pocket-world.md)."""
+    if settings.method == "muon":
+        return MuonWithAdamW(parameters, settings.optimizer)
+    return make_optimizer({"model": parameters.values()}, settings.optimizer)
 
 
 def backpropagate(model: Policy, rows: Tensor, settings: PretrainSettings) -> float:

@@ -1,10 +1,11 @@
-"""AdamW, learning rates, one guarded step, and averaged weights."""
+"""AdamW and Muon, learning rates, one guarded step, and averaged weights."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,6 +38,45 @@ def make_optimizer(
     return torch.optim.AdamW(listed, betas=settings.betas, eps=settings.eps, fused=True)
 
 
+class MuonWithAdamW:
+    """Muon for the matrices of a transformer's blocks, AdamW for embeddings, biases and norms: two optimisers as one.
+
+    Muon (Jordan et al. 2024) replaces a matrix's momentum by the nearest orthogonal matrix, so that directions that
+    are rare in the gradient move as fast as frequent ones. Its step is scaled to the size of AdamW's, so that one
+    learning rate serves both.
+    """
+
+    def __init__(self, named: Mapping[str, Parameter], settings: OptimizerSettings) -> None:
+        matrices = [parameter for name, parameter in named.items() if parameter.ndim == 2 and is_inner(name)]
+        others = [parameter for name, parameter in named.items() if parameter.ndim != 2 or not is_inner(name)]
+        muon = torch.optim.Muon(
+            matrices, lr=settings.learning_rate, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw"
+        )
+        for group in muon.param_groups:
+            group["peak"] = settings.learning_rate
+        self.optimizers = (muon, make_optimizer({"others": others}, settings))
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The groups of both."""
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
+
+    def step(self) -> None:
+        """Both take a step."""
+        for optimizer in self.optimizers:
+            optimizer.step()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none)
+
+
+def is_inner(name: str) -> bool:
+    """Whether a parameter belongs to a numbered block, as in `transformer.h.3.attn.c_attn.weight`."""
+    return any(part.isdigit() for part in name.split("."))
+
+
 def learning_rate_factor(step: int, steps: int, settings: OptimizerSettings) -> float:
     """Share of the peak learning rate at `step` of `steps` (the first step is 1).
 
@@ -61,7 +101,7 @@ def learning_rate(step: int, steps: int, settings: OptimizerSettings) -> float:
     return settings.learning_rate * learning_rate_factor(step, steps, settings)
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
+def set_learning_rate(optimizer: torch.optim.Optimizer | MuonWithAdamW, factor: float) -> None:
     """Set every group to its own peak times `factor`."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * factor
@@ -76,7 +116,9 @@ def require_finite(value: float, name: str) -> float:
     return value
 
 
-def step(optimizer: torch.optim.Optimizer, parameters: Iterable[Parameter], max_grad_norm: float) -> float:
+def step(
+    optimizer: torch.optim.Optimizer | MuonWithAdamW, parameters: Iterable[Parameter], max_grad_norm: float
+) -> float:
     """Clip the gradients of `parameters` together, step, clear them; returns the norm before clipping.
 
     A norm that is not finite raises RunError and leaves every weight as it was; `RunDir` adds which step of which run.

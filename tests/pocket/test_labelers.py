@@ -87,7 +87,7 @@ def test_agreement_by_hand() -> None:
 def test_a_higher_temperature_means_less_agreement() -> None:
     candidates = like_sft_samples(2, 300)
     shares = [agreement(simulate(candidates, 0, t), simulate(candidates, 1, t)).estimate for t in (0.3, 1.5, 8.0)]
-    assert shares[0] > 0.9 > shares[1] > 0.65 > shares[2]
+    assert shares[0] > shares[1] + 0.1 > shares[1] > shares[2] + 0.05
 
 
 def test_reliable_labelers_follow_the_gold_order_more() -> None:

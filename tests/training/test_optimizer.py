@@ -10,7 +10,14 @@ from torch.testing import assert_close
 from heed.errors import RunError
 from heed.settings.common import OptimizerSettings
 from heed.training import optimizer as training
-from heed.training.optimizer import Average, learning_rate, learning_rate_factor, make_optimizer, set_learning_rate
+from heed.training.optimizer import (
+    Average,
+    MuonWithAdamW,
+    learning_rate,
+    learning_rate_factor,
+    make_optimizer,
+    set_learning_rate,
+)
 
 
 def parameter(*values: float) -> Parameter:
@@ -117,3 +124,35 @@ class TestAverage:
             raise ZeroDivisionError
         assert torch.equal(weight, trained)
         assert len(average.weights) == 1
+
+
+def block_and_embedding() -> dict[str, Parameter]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"wte.weight": (6, 4), "h.0.attn.weight": (4, 8), "h.0.attn.bias": (8,), "ln_f.weight": (4,)}
+    return {name: Parameter(torch.randn(*shape, generator=generator)) for name, shape in shapes.items()}
+
+
+def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest() -> None:
+    named = block_and_embedding()
+    muon, adamw = MuonWithAdamW(named, OptimizerSettings(learning_rate=1e-2)).optimizers
+    assert isinstance(muon, torch.optim.Muon) and isinstance(adamw, torch.optim.AdamW)
+    assert [id(p) for group in muon.param_groups for p in group["params"]] == [id(named["h.0.attn.weight"])]
+    rest = {id(p) for group in adamw.param_groups for p in group["params"]}
+    assert rest == {id(parameter) for name, parameter in named.items() if name != "h.0.attn.weight"}
+
+
+def test_a_muon_step_is_nearly_orthogonal_whatever_the_gradient_and_its_size_follows_the_rate() -> None:
+    named = block_and_embedding()
+    optimizer = MuonWithAdamW(named, OptimizerSettings(learning_rate=1e-2))
+    before = named["h.0.attn.weight"].detach().clone()
+    for parameter in named.values():
+        parameter.grad = torch.zeros_like(parameter)
+    strong, weak = torch.eye(4, 8)[0], torch.eye(4, 8)[1]
+    named["h.0.attn.weight"].grad = torch.stack([strong, 0.01 * weak, 0 * weak, 0 * weak])
+    set_learning_rate(optimizer, 0.5)
+    assert training.step(optimizer, named.values(), 10.0) == pytest.approx(1.0, abs=1e-3)
+    singular = torch.linalg.svdvals(named["h.0.attn.weight"].detach() - before)
+    size = 0.5 * 1e-2 * 0.2 * math.sqrt(8)  # rate · 0.2 · √(longer side): the size of AdamW's step
+    assert singular[0] == pytest.approx(size, rel=0.35)
+    assert singular[1] > 0.2 * singular[0]  # the weak direction, a hundredth in the gradient
+    assert all(parameter.grad is None for parameter in named.values())
