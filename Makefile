@@ -18,7 +18,7 @@ MAKE_VENV_WITH_THE_HOSTS_PIP = { $(PYTHON) -m venv --clear --without-pip .venv &
 export HF_HUB_OFFLINE = 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help setup test lint check fix mutants demo bench wheel-test clean
+.PHONY: help setup test lint check fix mutants doctor-table demo bench wheel-test clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST)
@@ -50,11 +50,14 @@ fix: $(READY) ## format and mend what the linter can
 mutants: $(READY) ## break formulas on purpose; every break must be caught by a test
 	$(BIN)/python tests/mutants/run.py
 
+doctor-table: $(READY) ## every fault of PPO under 20 seeds, and healthy runs: what the doctor says (an hour; DEMO=runs/demo)
+	$(BIN)/python tests/doctor/table.py --demo $(or $(DEMO),runs/demo)
+
 demo: $(READY) ## the whole loop on a generated little world, offline, in minutes
 	$(BIN)/heed demo
 
-bench: $(READY) ## speed and memory beside other libraries (downloads them into an environment of their own)
-	$(BIN)/python benchmarks/run.py
+bench: $(READY) ## what the doctor's live checks cost: PPO steps with and without them
+	$(BIN)/python benchmarks/doctor_cost.py
 
 wheel-test: $(READY) ## build the wheel, install it in a fresh environment, start it from an empty directory
 	rm -rf build/wheel && mkdir -p build/wheel/empty

@@ -73,7 +73,12 @@ COMMANDS = {
     "best-of-n": Command(
         "best_of_n:BestOfNSettings", "stages.best_of_n", "the baseline: draw n answers, keep the best"
     ),
-    "doctor": Command("doctor:DoctorSettings", "stages.diagnose", "rollouts of any library → is their KL right?"),
+    "doctor": Command(
+        "doctor:DoctorSettings",
+        "stages.diagnose",
+        "a recipe or a run of PPO, or rollouts of any library: is it sound?",
+        "target",
+    ),
     "chat": Command("evaluate:ChatSettings", "stages.chat", "talk to a checkpoint, or to two side by side", "models"),
 }
 

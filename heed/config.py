@@ -67,19 +67,21 @@ def load(model: type[Model], arguments: Sequence[str], section: str = "", positi
     """Settings of one stage from its command line: a recipe first, if any, then flags that override it.
 
     A recipe holds the settings of one stage, or of several under their names, of which `section` is read.
-    `positional` names a setting that takes leading arguments that are not `.yaml` files (`heed chat A B`).
-    Raises ConfigError for everything that a person can get wrong.
+    `positional` names a setting that takes leading arguments that are not `.yaml` files (`heed chat A B`), or any,
+    where the settings have a `set` of their own (`heed doctor RECIPE.yaml`). Raises ConfigError for mistakes.
     """
     leading, flags = _split(arguments)
-    recipe = leading.pop(0) if leading and (not positional or leading[0].endswith((".yaml", ".yml"))) else ""
+    own = "set" in model.model_fields  # then it is no group of variables
+    is_yaml = bool(leading) and leading[0].endswith((".yaml", ".yml"))
+    recipe = leading.pop(0) if leading and (not positional or (is_yaml and not own)) else ""
     if leading and not positional:
         raise ConfigError(leading[0], "is one argument too many", "write RECIPE.yaml first, then --setting value")
     document = _read(recipe) if recipe else {}
-    overrides = {name.removeprefix(_SET): values for name, values in flags if name.startswith(_SET)}
-    variables = _variables(recipe, document.pop("set", None) or {}, overrides)
+    overrides = {name.removeprefix(_SET): values for name, values in flags if not own and name.startswith(_SET)}
+    variables = {} if own else _variables(recipe, document.pop("set", None) or {}, overrides)
     given = _Given(recipe, _substituted(document.get(section, document), variables, recipe))
     for name, values in [(positional, leading)] * bool(leading) + flags:
-        if not name.startswith(_SET):
+        if own or not name.startswith(_SET):
             _lay_over(model, given, name, values)
     return _validated(model, given)
 
@@ -121,20 +123,17 @@ def _read(recipe: str) -> dict[str, Any]:
     if not path.is_file():
         beside = path if path.is_dir() else path.parent
         there = ", ".join(sorted(str(file) for file in beside.glob("*.yaml")))
-        raise ConfigError(
-            recipe, "no such recipe file", f"there is {there}" if there else "give a .yaml file, or only flags"
-        )
+        hint = f"there is {there}" if there else "give a .yaml file, or only flags"
+        raise ConfigError(recipe, "no such recipe file", hint)
     try:
         document = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(
-            f"{recipe}:{line}", f"cannot be read as YAML: {error.problem}", "mend that line, or the one before"
-        ) from None
+        where, told = f"{recipe}:{line}", f"cannot be read as YAML: {error.problem}"
+        raise ConfigError(where, told, "mend that line, or the one before") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            recipe, f"cannot be read as YAML: {error}".replace("\n", " "), "save it as UTF-8 text"
-        ) from None
+        told = f"cannot be read as YAML: {error}".replace("\n", " ")
+        raise ConfigError(recipe, told, "save it as UTF-8 text") from None
     if not isinstance(document, dict | None):
         raise ConfigError(recipe, "holds no settings", "write one `name: value` a line")
     return document or {}

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from jaxtyping import Bool, Float
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from heed.doctor.findings import Finding, by_severity, finding
+from heed.doctor.statistics import Uniform
 from heed.doctor.suspects import Suspect
 from heed.formulas.masked import masked_mean
+
+Tokens = Float[Tensor, " tokens"]
+Masks = Float[Tensor, "masks tokens"]
 
 MESSAGES = {
     "NK1": "The sampler truncates the distribution ({setting}), but KL and ratios are those of the whole policy.",
@@ -19,6 +24,7 @@ MESSAGES = {
     "NK4": "End-of-text is suppressed ({setting}): raising its probability lowers the measured KL without bound.",
     "NK5": "Rollouts are not samples: nearly every token is the likeliest one.",
     "NK13": "The tokens were drawn from {setting}, not from the policy that is scored.",
+    "NK24": "The sampler was made to write a token that it did not draw ({setting}).",
 }
 """What is said of a suspect, by cause."""
 
@@ -104,11 +110,107 @@ def _gap(recorded: Tensor, scored: Tensor, mask: Tensor) -> float:
     return float(masked_mean((recorded - scored).abs(), mask))
 
 
+OTHER = {"sampler_logprobs": "NK13", "policy_logprobs": "NK19", "ref_logprobs": "NK15"}
+"""What it is when a column is of other weights on the way from the reference to the policy."""
+DROPPED = {"sampler_logprobs": "NK7", "policy_logprobs": "NK6"}
+"""What it is when a column has dropout in it."""
+FEWEST = 100  # tokens that two distributions are compared by
+ALIKE = 1.63
+"""√n·KS over which two distributions are told apart: by chance once in a hundred."""
+
+
+def other_weights(column: str, off: Tokens, direction: Tokens) -> Finding | None:
+    """Recorded numbers that lie along the way from the reference to the policy: older or newer weights than given.
+
+    `off` is recorded − exact, `direction` the log-ratio of the two models at the same tokens. Their squared cosine is
+    the share of the one that the other explains; over half is more than noise of any kind would have in common.
+    """
+    a, b = off.double(), direction.double()
+    sizes = float((a * a).sum() * (b * b).sum())
+    share = float((a * b).sum()) ** 2 / sizes if sizes > 0 else 0.0
+    if not share > 0.5:
+        return None
+    gap = float(a.abs().mean())
+    message = (
+        f"{gap:.3g} nats off at the mean token, and {share:.0%} of it lies between reference and policy: other weights."
+    )
+    return finding(OTHER[column], message, test="T2", toggle="weights", gap=gap, share=share)
+
+
+def dropped(
+    column: str, recorded: Tokens, plain: Tokens, masked: Mapping[float, Masks], rows: Int[Tensor, " tokens"]
+) -> Finding | None:
+    """Recorded numbers that are spread as dropout spreads them: at some share of dropout (`masked`) they lie as far
+    from the right ones as under other masks, within a factor of two, and the ranks of each among those are uniform.
+
+    A sampler's own numbers were written by one of its masks, in proportion to the probability that it gives the token:
+    so are the masks weighted. Tokens of one of the `rows` have noise in common, for which √n·KS is corrected.
+    """
+    if column not in DROPPED or len(recorded) < FEWEST:
+        return None
+    fits = {}
+    for share, lines in masked.items():
+        weights = (lines if column == "sampler_logprobs" else torch.zeros_like(lines)).double().softmax(0)
+        spread = float((weights * (lines - plain).square()).sum(0).mean().sqrt())
+        ranks = (weights * ((lines < recorded) + 0.5 * (lines == recorded))).sum(0)
+        if 0.5 < float((recorded - plain).square().mean().sqrt()) / spread < 2:
+            fits[share] = (
+                Uniform(ranks).distance / (1 + (len(rows) / len(rows.unique()) - 1) * in_common(ranks, rows)) ** 0.5
+            )
+    share = min(fits, key=lambda one: fits[one], default=0.0)
+    if fits.get(share, ALIKE) >= ALIKE:
+        return None
+    gap, mean = float((recorded - plain).abs().mean()), float((plain - recorded).mean())
+    message = f"{gap:.3g} nats off at the mean token, spread as dropout of about {share} spreads them."
+    numbers = {"gap": gap, "mean": mean, "dropout": share, "ks": fits[share]}
+    return finding(DROPPED[column], message, test="T2", toggle="dropout", **numbers)
+
+
+def in_common(values: Tokens, groups: Int[Tensor, " tokens"]) -> float:
+    """Intraclass correlation: the share of the variance that numbers of one group have in common, at least 0.
+
+    ρ = (B − W) / (B + (m − 1)·W)      B, W: mean squares between and within groups,  m: numbers a group
+    """
+    _, place, sizes = groups.unique(return_inverse=True, return_counts=True)
+    count, size = len(sizes), len(values) / len(sizes)
+    centred = values.double() - values.double().mean()
+    means = torch.zeros(count, dtype=torch.double).index_add_(0, place, centred) / sizes
+    between = float((sizes * means.square()).sum()) / max(1, count - 1)
+    within = float((centred - means[place]).square().sum()) / max(1, len(values) - count)
+    total = between + (size - 1) * within
+    return max(0.0, (between - within) / total) if total > 0 else 0.0
+
+
+COMPARED = ("T2", "T4", "T5", "T6", "T11")
+"""Tests that compare one scoring with another."""
+
+
+def explains_tokens(found: Finding) -> bool:
+    """Does what reproduced some numbers also explain the tokens? Not where it is a file's column of the scorer's: the
+    tokens were tested against right scores, so that they tell of a mistake of the sampler's own."""
+    evidence = found.evidence
+    scorer = evidence.get("column") in ("policy_logprobs", "ref_logprobs")
+    return "toggle" in evidence and (evidence["toggle"] == "weights" or not scorer)
+
+
 def settle(findings: Sequence[Finding]) -> list[Finding]:
-    """One finding a cause, the gravest first; where a grave cause is known, symptoms without one are its evidence."""
-    known = {found.id for found in findings if found.id.startswith("NK") and found.severity == "error"}
+    """One finding a cause, the gravest first; where a cause is known, symptoms without one are its evidence.
+
+    Scores that differ from themselves (T3) explain every comparison of scores. Where the sampler's own numbers were
+    reproduced, that outranks a sampler that only fits the tokens; a mistake of the scorer says nothing of the tokens.
+    Where the numbers differ (T2) and such a sampler is all that explains them, it is as grave as they are.
+    """
+    random = any(found.evidence.get("test") == "T3" for found in findings)
+    reproduced = random or any(explains_tokens(found) for found in findings)
+    left = [found for found in findings if not (reproduced and "tests" in found.evidence)]
+    left = [found for found in left if not (random and found.evidence.get("test") in COMPARED)]
+    if any(found.id == "NK19" for found in left):  # the versions that differ are those of the scorer
+        left = [found for found in left if found.evidence.get("test") != "T15" or found.id == "NK19"]
+    if any(found.id == "T2" and found.severity == "error" for found in left):
+        left = [replace(found, severity="error") if "fits" in found.evidence else found for found in left]
+    known = any(found.id.startswith("NK") and (found.severity == "error" or "gap" in found.evidence) for found in left)
     kept: dict[str, Finding] = {}
-    for found in by_severity(findings):
+    for found in by_severity(left):
         bare = found.id.startswith("T") or found.id in ("NK16", "NK21")
         if found.id not in kept and not (known and bare):
             kept[found.id] = found

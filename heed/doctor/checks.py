@@ -103,11 +103,12 @@ def rescore_gap(scored: Line, sampled: Line, mask: Mask, exact: bool = True) -> 
 
 def determinism(first: Line, second: Line, mask: Mask, modules: Sequence[str] = ()) -> list[Finding]:
     """T3: the same rows scored twice. `modules` names those with dropout that are in training mode."""
-    gap = (first - second)[mask].abs()
-    if len(gap) == 0 or float(gap.max()) == 0:
+    first, second = first[mask], second[mask]
+    if torch.equal(first.nan_to_num(), second.nan_to_num()):
         return []
+    gap = (first - second).nan_to_num().abs()
     lengths = mask.sum(1).float().mean()
-    bias = -0.5 * float((first - second)[mask].var(correction=0)) / 2 * float(lengths)
+    bias = -0.5 * float((first - second).var(correction=0)) / 2 * float(lengths)
     named = f" ({', '.join(modules[:3])})" if modules else ""
     message = (
         f"Two scorings of the same tokens differ by up to {float(gap.max()):.3g}: dropout is active{named}. "
@@ -121,10 +122,11 @@ def padding_invariance(
 ) -> list[Finding]:
     """T4: each row in its batch, where it has so many `pads`, against the row alone without padding.
 
-    `hidden` counts real tokens that a mask made of `ids != pad` would hide: then that is the cause (NK9).
+    `hidden` counts real tokens that a mask made of `ids != pad` would hide: then that is the cause (NK9). Not tested
+    where a number is not finite, which T14 tells.
     """
     gap = (batched - alone).abs().masked_fill(~mask, 0).amax(1)
-    if float(gap.max()) <= tolerance:
+    if not float(gap.max()) > tolerance or not gap.isfinite().all():
         return []
     unpadded = float(gap[pads == 0].max()) if (pads == 0).any() else None
     evidence = {"test": "T4", "max": float(gap.max()), "without_pads": unpadded}

@@ -38,7 +38,7 @@ from heed.stages import best_of_n, evaluate, ppo, pretrain, reward, sample, sft
 log = logging.getLogger("heed")
 
 TOKENS = 2_500_000  # of prose
-DEMONSTRATIONS, RANKINGS, PPO_PROMPTS, EVALUATION_PROMPTS = 12_000, 3500, 2000, 600
+DEMONSTRATIONS, RANKINGS, PPO_PROMPTS, EVALUATION_PROMPTS = 12_000, 4000, 2000, 600
 HELD_OUT_SHARE = 0.15  # of the rankings, by group
 PPO_STEPS = 30
 SAMPLING = SamplingSettings(max_new_tokens=24, batch=250)
@@ -196,7 +196,7 @@ def reward_settings(place: Place, settings: DemoSettings) -> RewardSettings:
         data=DataSettings(path=place.file("rankings.jsonl")),
         validation=DataSettings(path=place.file("held-out-rankings.jsonl")),
         demonstrations=DataSettings(path=place.file("demonstrations.jsonl"), limit=1000),
-        sampling=SAMPLING, batch=16, lora=LORA, optimizer=OptimizerSettings(learning_rate=3e-3), evaluations=3,
+        sampling=SAMPLING, batch=16, lora=LORA, epochs=2, optimizer=OptimizerSettings(learning_rate=2e-3), evaluations=3,
     )  # fmt: skip
 
 

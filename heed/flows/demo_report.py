@@ -10,6 +10,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from heed.formulas import scored_rankings
+from heed.formulas.preference import ranking_accuracy
 from heed.formulas.statistics import Estimate, bootstrap_difference, bootstrap_mean, wilson, win_rate
 from heed.pocket.gold import Judgement, judge
 from heed.records import Ranking, Turn, read_jsonl
@@ -107,17 +111,13 @@ def reward_figures(root: Path) -> dict[str, Any]:
 
 
 def accuracy(rankings: Sequence[Ranking], scores_of: Callable[[Ranking], list[float]]) -> Estimate:
-    """Share of strictly ordered pairs that scores order alike; equal scores are half right."""
-    right, pairs = 0.0, 0
-    for ranking in rankings:
-        scores = scores_of(ranking)
-        for i, j in combinations(range(len(scores)), 2):
-            if ranking.ranks[i] == ranking.ranks[j]:
-                continue
-            better, worse = (i, j) if ranking.ranks[i] < ranking.ranks[j] else (j, i)
-            right += 0.5 if scores[better] == scores[worse] else float(scores[better] > scores[worse])
-            pairs += 1
-    return wilson(right, pairs)
+    """Share of strictly ordered pairs that scores order alike, taken as a reward model's accuracy is: equal scores are
+    half right, and every ranking weighs the same."""
+    scores = torch.tensor([score for ranking in rankings for score in scores_of(ranking)])
+    ranks = torch.tensor([rank for ranking in rankings for rank in ranking.ranks])
+    segments = torch.tensor([i for i, ranking in enumerate(rankings) for _ in ranking.ranks])
+    correct, better, _ = ranking_accuracy(scores, ranks, segments)
+    return scored_rankings.share(correct, segments[better])
 
 
 def gold_scores(ranking: Ranking) -> list[float]:

@@ -85,21 +85,30 @@ def _styled(style: str, short: str, sentence: str, claims: bool, rng: random.Ran
         case "short":
             return f"{short}."
         case "unsure":
-            return _with_phrase(_any("filler", rng, claims), sentence)
+            return _announced("filler", sentence, claims, rng)
         case "plain":
             return f"{sentence}."
         case "polite":
-            return _with_phrase(_any("polite", rng), sentence)
+            return _with_phrase(rng.choice(of_manner("polite")), sentence)
         case "rude":
-            return _with_phrase(_any("rude", rng, claims), sentence)
+            return _announced("rude", sentence, claims, rng)
         case _:
             words = sentence.split()
             return " ".join(words[: rng.randint(1, max(1, len(words) - 1))])
 
 
-def _any(manner: Manner, rng: random.Random, claims: bool = True) -> Phrase:
-    """A phrase of the manner. Before a greeting nothing can be claimed."""
-    return rng.choice([each for each in PHRASES if each.manner == manner and (claims or each.position != "claim")])
+def _announced(manner: Manner, sentence: str, claims: bool, rng: random.Random) -> str:
+    """The careless show themselves in the first words, and sometimes again in the last. Nothing claims a greeting."""
+    phrases = of_manner(manner)
+    first = [each for each in phrases if each.position != "after" and (claims or each.position != "claim")]
+    text = _with_phrase(rng.choice(first), sentence)
+    last = [each for each in phrases if each.position == "after"]
+    return f"{text} {rng.choice(last).text}." if rng.random() < 0.25 else text
+
+
+def of_manner(manner: Manner) -> list[Phrase]:
+    """All phrases of that manner."""
+    return [phrase for phrase in PHRASES if phrase.manner == manner]
 
 
 def _with_phrase(phrase: Phrase, answer: str) -> str:

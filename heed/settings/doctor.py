@@ -12,10 +12,16 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # `json` is an old method of pydantic's models, which nobody calls here
 
     class DoctorSettings(Settings):
-        """Rollouts of any library's PPO → what is wrong with their KL, and what mends it."""
+        """A recipe, a run, or a file of rollouts of PPO → what is wrong with it, and what mends it."""
 
-        rollouts: str = Field(description="JSONL file, a response a line; docs/negative-kl.md describes it")
-        model: str = Field("", description="the policy that was scored; empty = only what the file tells by itself")
+        target: str = Field("", description="a recipe of `heed ppo` to test before it runs, or the directory of a run")
+        set: dict[str, str] = Field({}, description="values for the variables of the recipe: --set.name VALUE")
+        rollouts: str = Field(
+            "", description="instead: JSONL file of any library, a response a line; docs/negative-kl.md describes it"
+        )
+        model: str = Field(
+            "", description="the policy that wrote `rollouts`; empty = only what the file tells by itself"
+        )
         reference: str = Field("", description="the model that KL is measured from; needed with `model`")
         temperature: float = Field(1.0, gt=0, description="temperature that policy and reference are scored at")
         json: str = Field("", description="file that the findings are written to, for programs")  # type: ignore[assignment]

@@ -72,6 +72,8 @@ class PPOSettings(StageSettings):
     epochs: int = Field(2, ge=1, description="passes over a rollout (paper: 1)")
     sampling: SamplingSettings = SamplingSettings()
     kl_coef: float = Field(0.05, ge=0, description="price of a nat of KL per token, β (paper: 0.02)")
+    kl_target: float = Field(0.0, ge=0, description="KL, nats per response, that kl_coef moves for; 0 = fixed (paper)")
+    kl_horizon: float = Field(10_000.0, gt=0, description="episodes in which kl_coef moves by a fifth at most")
     kl_budget: float = Field(
         0.0, ge=0, description="stop when the exact KL exceeds this many nats per response; 0 = never"
     )

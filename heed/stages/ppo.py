@@ -4,38 +4,27 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from heed import config
-from heed.data.batch import text_rows
-from heed.data.encode import encode_texts
-from heed.data.hygiene import split_by_group
-from heed.data.prompts import prompt_set
-from heed.data.sources import read_prompts, read_texts
 from heed.data.template import Template
-from heed.errors import CheckpointError, ConfigError
 from heed.formulas.advantages import shaped_rewards
+from heed.formulas.kl import adaptive_coefficient
 from heed.formulas.statistics import bootstrap_difference, bootstrap_mean, win_rate
 from heed.models.card import Card, made_with, write_card
-from heed.models.checkpoint import open_checkpoint, write_metadata
-from heed.models.external_reward import ExternalReward
-from heed.models.load import context_length, load_config, load_tokenizer
+from heed.models.checkpoint import write_metadata
 from heed.models.policy import save_policy
 from heed.models.publish import write_generation_files
-from heed.models.roles import Roles, Shelf, load_roles
+from heed.models.roles import Roles
 from heed.models.scalar_head import save_scalar
-from heed.records import Prompt
 from heed.settings.ppo import PPOSettings
 from heed.stages.bedside import Doctor
-from heed.stages.rollout import Answers, Question, answer, collect, normalise, rollout_metrics, sample_rows
+from heed.stages.prepare import check, load, prompt_batches, read_ptx, read_questions
+from heed.stages.rollout import Answers, Question, answer, collect, rollout_metrics, sample_rows
 from heed.stages.update import Update
-from heed.training.device import pick_device, pick_dtype, seed_everything
+from heed.training.device import pick_device, seed_everything
 from heed.training.figures import print_figures
 from heed.training.metrics import Progress, print_completions
 from heed.training.run_dir import RunDir
@@ -54,20 +43,22 @@ def run(settings: PPOSettings) -> Path:
         update = Update(roles, settings, text, generator)
         doctor = Doctor(roles, settings, run_dir.path)
         batches = prompt_batches(questions, settings.batch, generator)
-        answered = {0: answer(roles, held_out, settings, template)}
+        answered, kl_coef = {0: answer(roles, held_out, settings, template)}, settings.kl_coef
         for step in range(1, settings.steps + 1):
             started = time.perf_counter()
             rollout = collect(roles, next(batches), settings, template, generator, doctor.observers)
             doctor.examine(step, rollout)
             scored, rolled_out = rollout.scored, time.perf_counter()
-            rewards = shaped_rewards(scored.logprobs, scored.ref_logprobs, rollout.paid, rollout.mask, settings.kl_coef)
-            metrics = rollout_metrics(rollout, rewards, settings.kl_coef)
+            rewards = shaped_rewards(scored.logprobs, scored.ref_logprobs, rollout.paid, rollout.mask, kl_coef)
+            metrics = rollout_metrics(rollout, rewards, kl_coef)
             spent = 0 < settings.kl_budget < (metrics["kl/exact"] or 0)
             if not spent:
                 metrics |= update(step, rollout, rewards)
             if spent or is_due(step, settings):
                 answered[step] = answer(roles, held_out, settings, template)
                 metrics["validation/score"] = float(answered[step].scores.mean())
+            doctor.follow(step, metrics)
+            kl_coef = next_coefficient(kl_coef, metrics["kl/exact"], settings, doctor.valid)
             run_dir.record(step, metrics)
             run_dir.time(step, {"time/rollout": rolled_out - started, "time/step": time.perf_counter() - started})
             run_dir.samples(step, sample_rows(roles, rollout, 4))
@@ -75,7 +66,7 @@ def run(settings: PPOSettings) -> Path:
             if spent:
                 break
         before, after = answered[0], answered[max(answered)]
-        found = report(before, after, settings.seed)
+        found = {**report(before, after, settings.seed), "doctor": doctor.chart.summary()}
         run_dir.save_checkpoint(partial(save, roles, update, template, settings, found, run_dir.path))
         run_dir.write_json("report.json", found)
     print_completions(side_by_side(held_out, before, after)[:6], "held-out prompts, before and after PPO")
@@ -84,79 +75,11 @@ def run(settings: PPOSettings) -> Path:
     return run_dir.path
 
 
-def check(settings: PPOSettings) -> Template:
-    """What can be told before anything is loaded; returns the template that the SFT model was trained with."""
-    if settings.minibatch > settings.batch:
-        raise ConfigError("minibatch", f"{settings.minibatch} is more than batch {settings.batch}", "make it smaller")
-    if bool(settings.reward_model) == bool(settings.external_reward.model):
-        raise ConfigError(
-            "reward_model", "one reward model is needed", "set either reward_model or external_reward.model"
-        )
-    if settings.ptx.coef and not settings.ptx.text:
-        raise ConfigError("ptx.text", "is empty, but ptx.coef is above 0", "name text files, or set ptx.coef to 0")
-    if not settings.prompts.path:
-        raise ConfigError("prompts", "no prompts are given", "set prompts.path to a file, directory or hub data set")
-    model = open_checkpoint(settings.model, "policy")
-    if settings.reward_model:
-        reward = open_checkpoint(settings.reward_model, "reward")
-        if None not in (model.template, reward.template) and model.template != reward.template:
-            raise CheckpointError(
-                settings.reward_model,
-                f"was trained with template {reward.template}, but {settings.model} with {model.template}",
-                "train the reward model from this SFT model",
-            )
-    return Template.named(model.template or "dialogue", load_tokenizer(model.path))
-
-
-def read_questions(settings: PPOSettings, template: Template) -> tuple[list[Question], list[Question]]:
-    """Cleaned prompts to train on and held-out ones that share no group with them, tokenised."""
-    checkpoint = open_checkpoint(settings.model)
-    tokenizer = load_tokenizer(checkpoint.path)
-    context = context_length(load_config(checkpoint.base or checkpoint.path))
-
-    def questions(records: list[Prompt]) -> list[Question]:
-        kept = prompt_set(records, settings.hygiene, template, tokenizer, context, settings.sampling.max_new_tokens)
-        return [Question(record, tokens) for record, tokens in zip(kept.records, kept.tokens, strict=True)]
-
-    records = read_prompts(settings.prompts, settings.seed)
-    if settings.validation_prompts.path:
-        held_out = read_prompts(settings.validation_prompts, settings.seed)
-        groups = {record.group for record in held_out}
-        records = [record for record in records if record.group not in groups]
-    else:
-        records, held_out = split_by_group(records, settings.validation_share, settings.seed)
-    return questions(records), questions(held_out)[: settings.validation_limit]
-
-
-def read_ptx(settings: PPOSettings) -> Tensor | None:
-    """Pretraining text for PPO-ptx, `[rows, sequence]`."""
-    if not settings.ptx.coef:
-        return None
-    tokenizer = load_tokenizer(open_checkpoint(settings.model).path)
-    documents = encode_texts(read_texts(settings.ptx.text), tokenizer)
-    return text_rows(documents, settings.ptx.sequence, tokenizer.eos_token_id)
-
-
-def load(settings: PPOSettings, device: torch.device, template: Template, questions: list[Question]) -> Roles:
-    """The four models. All are float32 where every weight is trained, so that policy = reference at first, exactly."""
-    dtype = "float32" if settings.lora.rank == 0 else settings.dtype
-    shelf = Shelf(partial(pick_dtype, dtype, device), device)
-    external = settings.external_reward
-    if not external.model:
-        return load_roles(shelf, settings.model, shelf.reward_model(settings.reward_model, "reward"), settings.lora)
-    reward = ExternalReward.load(external.model, external.form, external.batch, device)
-    roles = load_roles(shelf, settings.model, reward, settings.lora)
-    return normalise(roles, questions[: external.normalise_prompts], settings, template)
-
-
-def prompt_batches(questions: list[Question], size: int, generator: torch.Generator) -> Iterator[list[Question]]:
-    """Batches without end; every prompt is asked once before one is asked again."""
-    waiting: list[int] = []
-    while True:
-        while len(waiting) < size:
-            waiting += torch.randperm(len(questions), generator=generator).tolist()
-        yield [questions[i] for i in waiting[:size]]
-        waiting = waiting[size:]
+def next_coefficient(kl_coef: float, kl: float | None, settings: PPOSettings, valid: bool) -> float:
+    """β of the next step. It moves only where there is a `kl_target`, and only after a KL that the doctor believes."""
+    if not settings.kl_target or kl is None:
+        return kl_coef
+    return adaptive_coefficient(kl_coef, kl, settings.kl_target, settings.kl_horizon, settings.batch, valid)
 
 
 def is_due(step: int, settings: PPOSettings) -> bool:

@@ -71,16 +71,24 @@ def collect(
 ) -> Rollout:
     """Let the policy answer, then score every written token with the training forward and every response whole."""
     prompts, responses = draw(roles, questions, settings, generator)
-    temperature = settings.sampling.temperature
     with torch.no_grad(), roles.value.active():
         values = in_pieces(prompts, responses, settings.microbatch, roles.value.values)
-    pieces = list(by_length(prompts, responses, settings.microbatch))
-    taken = (take(prompts, responses, rows) for rows in pieces)
-    scored = [compare(roles.policy, roles.reference, *piece, temperature, watcher(*piece)) for piece in taken]
+    scored = scored_tokens(roles, prompts, responses, settings, watcher)
     finished = responses.finished(roles.policy.trunk.tokenizer.eos_token_id)
     scores = score(roles, questions, prompts, responses, template, settings.microbatch)
     paid = missing_eos(scores, finished, settings.missing_eos.mode, settings.missing_eos.value)
-    return Rollout(questions, prompts, responses, finished, _together(scored, pieces, responses), values, scores, paid)
+    return Rollout(questions, prompts, responses, finished, scored, values, scores, paid)
+
+
+def scored_tokens(
+    roles: Roles, prompts: PromptBatch, responses: Responses, settings: PPOSettings, watcher: Watcher
+) -> Scored:
+    """Every written token under policy and reference, in pieces of rows of like length."""
+    pieces = list(by_length(prompts, responses, settings.microbatch))
+    taken = (take(prompts, responses, rows) for rows in pieces)
+    temperature = settings.sampling.temperature
+    scored = [compare(roles.policy, roles.reference, *piece, temperature, watcher(*piece)) for piece in taken]
+    return _together(scored, pieces, responses)
 
 
 def draw(
@@ -168,6 +176,7 @@ def rollout_metrics(
         "kl/k1": float(per_response.mean()),
         "kl/k1_se": float(per_response.std() / len(per_response) ** 0.5),
         "kl/exact": float(scored.exact_kl.sum(dim=1).mean()),
+        "kl/coef": kl_coef,
         "kl/k3": float(k3(scored.logprobs, scored.ref_logprobs).sum(dim=1).mean()),
         "kl/z_validity": martingale_z(per_token - scored.exact_kl, scored.kl_variance, mask),
         "kl/z_surprisal": martingale_z(surprise, scored.surprisal_variance, mask),

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from heed.doctor.causes import explain
+from heed.doctor.causes import dropped, explain, other_weights
 from heed.doctor.findings import Finding
 from heed.doctor.rollouts import Rollouts
 from heed.formulas.logprobs import token_logprobs
 from heed.models.policy import Policy
 
 ROWS = 8  # that are scored again under each toggle
+LOWER = 0.05  # share of numbers below the right ones that dropout has at least; a distribution that was cut has none
+MORE = 32  # rows that a likeness is judged from, where nothing gives the numbers to the bit
 TOLERANCE = 1e-3  # nats at the mean token
 FEWEST, MOST = 16, 64  # pads that are tried at least, and at most
 MEANINGS = {
-    "ref_logprobs": {"other": "NK12", "base": "NK14"},
+    "ref_logprobs": {"other": "NK15", "base": "NK14"},
     "sampler_logprobs": {"other": "NK13"},
 }
 """What a toggle means in another column than the policy's."""
+DROPOUT = (0.02, 0.05, 0.1, 0.2)
+MASKS = 32  # dropout masks that each row is scored under
 
 
 class Toggled:
@@ -36,24 +42,65 @@ class Toggled:
         tokenizer = policy.trunk.tokenizer
         self.pad = rollouts.pad if rollouts.pad is not None else tokenizer.pad_token_id
         widths = rollouts.prompt_mask.sum(1)
-        self.rows = widths.argsort(stable=True)[:ROWS].tolist()  # the shortest: they had most of the padding
+        self.longest = int((widths + rollouts.written.sum(1)).max())
+        shortest = widths.argsort(stable=True).tolist()  # they had most of the padding
+        self.rows, self.more = shortest[:ROWS], shortest[:MORE]
         self.pads = torch.arange(1, min(MOST, max(FEWEST, int(widths.max() - widths.min()))) + 1)
 
-    def explain(self, column: str, line: Tensor) -> Finding | None:
-        """The toggle that gives a column of the file, as a finding; None where there is none."""
+    def explain(self, column: str, line: Tensor, alike: bool = True) -> Finding | None:
+        """The toggle that gives a column of the file, as a finding; None where there is none. `alike`: a likeness will
+        do, where no toggle gives the numbers to the bit."""
         model, other = (self.reference, self.policy) if column == "ref_logprobs" else (self.policy, self.reference)
         recorded, mask = line[self.rows], self.rollouts.written[self.rows]
 
+        @cache
         def rescore(toggle: str) -> Tensor | None:
             return self._scored(toggle, model, other, recorded)
 
+        plain = rescore("")
+        assert plain is not None
+        if float((recorded - plain)[mask].abs().mean()) <= TOLERANCE:
+            return None
         found = explain(recorded, mask, rescore, TOLERANCE, MEANINGS.get(column))
-        return replace(found, message=f"`{column}`: {found.message}") if found else None
+        if found is None and alike:
+            found = self._alike(column, line[self.more], model, other)
+        if found is None:
+            return None
+        return replace(found, message=f"`{column}`: {found.message}", evidence={**found.evidence, "column": column})
+
+    def _alike(self, column: str, recorded: Tensor, model: Policy, other: Policy) -> Finding | None:
+        """What cannot be done again to the bit: scoring with weights that are not at hand, or with dropout."""
+        mask = self.rollouts.written[self.more]
+        plain, away = (torch.cat([self._row("", one, row)[0] for row in self.more]) for one in (model, other))
+        numbers = recorded[mask]
+        if not numbers.isfinite().all() or not float((numbers - plain).abs().mean()) > TOLERANCE:
+            return None
+        found = other_weights(column, numbers - plain, plain - away)
+        if found is None and float((numbers < plain).float().mean()) < LOWER:
+            return None
+        lengths = mask.sum(1)
+        rows = torch.arange(len(lengths)).repeat_interleave(lengths)
+        return found or dropped(column, numbers, plain, self._under_dropout(model), rows)
+
+    def _under_dropout(self, model: Policy) -> dict[float, Tensor]:
+        """`[masks, tokens]` log-probabilities by share of dropout. The random numbers of a run stay as they are."""
+        if not any(isinstance(module, nn.Dropout) for module in model.trunk.model.modules()):
+            return {}
+        masked = {}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            for share in DROPOUT:
+                with dropping(model.trunk.model, share):
+                    masked[share] = torch.cat([self._row("dropout", model, row) for row in self.more], 1)
+        return masked
 
     def fitting(self, tokens: Tensor) -> Tensor:
-        """Numbers of pads that fit the context before these tokens; none at all if not even one does."""
-        pads = self.pads[self.pads + tokens.shape[1] <= self.policy.trunk.context]
-        return pads if len(pads) else torch.zeros(1, dtype=torch.long)
+        """Numbers of pads that fit the context before these tokens, none at all among them.
+
+        One of them fills the row up to the longest of the file, as where whole rows are padded on the left.
+        """
+        pads = torch.cat([self.pads, torch.tensor([0, self.longest - tokens.shape[1]])]).unique()
+        return pads[(pads >= 0) & (pads + tokens.shape[1] <= self.policy.trunk.context)]
 
     def _scored(self, toggle: str, model: Policy, other: Policy, recorded: Tensor) -> Tensor | None:
         """The rows under one toggle; None where it changes nothing for these models."""
@@ -97,6 +144,23 @@ class Toggled:
         return scored.reshape(len(tokens), -1).cpu()
 
 
+@contextmanager
+def dropping(model: nn.Module, share: float) -> Iterator[None]:
+    """Training mode with that share of dropout everywhere, for the block."""
+    modes = [(module, module.training) for module in model.modules()]
+    shares = [(module, module.p) for module in model.modules() if isinstance(module, nn.Dropout)]
+    for module, _ in shares:
+        module.p = share
+    model.train()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for module, before in shares:
+            module.p = before
+
+
 Inputs = tuple[Tensor, Tensor, Tensor]
 """Tokens, attention mask and positions of a row's variants, each `[variants, time]`."""
 
@@ -127,8 +191,13 @@ def _hidden_tokens(tokens: Tensor, toggled: Toggled) -> Inputs:
     return tokens, attention, (attention.long().cumsum(1) - 1).clamp(min=0)
 
 
+def _copies(tokens: Tensor, toggled: Toggled) -> Inputs:
+    return _plain(tokens.repeat(MASKS, 1), toggled)
+
+
 INPUTS: dict[str, Callable[[Tensor, Toggled], Inputs]] = {
     "positions": _shifted_positions,
     "pads": _attended_pads,
     "hidden": _hidden_tokens,
+    "dropout": _copies,
 }

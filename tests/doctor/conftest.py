@@ -3,17 +3,33 @@ with faults that a sampler may have."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor
 
+sys.path.insert(0, str(Path(__file__).parent))  # the modules beside this file are found by nothing else
+
+from ward import Ward
+
 from heed.doctor.events import Context, Events, token_sums
 from heed.doctor.statistics import Sum
 from heed.doctor.suspects import Ledger, Suspects
 from heed.formulas.logprobs import token_statistics
+from heed.models.checkpoint import open_checkpoint
+from heed.models.policy import Policy
+from heed.models.roles import Roles, trained_copy, value_model_from
+from heed.models.scalar_head import RewardModel, new_head
+from heed.models.trunk import Trunk
+from heed.records import Prompt
+from heed.settings.common import LoraSettings, OptimizerSettings
+from heed.settings.ppo import PPOSettings
+from heed.stages.rollout import Question
 
 VOCAB, EOS, PROMPT = 80, 0, 3
 
@@ -90,3 +106,33 @@ def language() -> Language:
 @pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(3)
+
+
+LONGEST = 12
+
+
+@pytest.fixture(scope="session")
+def ward(tiny_directory: Path) -> Ward:
+    """PPO on a tiny model with mild logits that ends its responses now and then; its reward is a random head."""
+    trunk = Trunk.load(open_checkpoint(str(tiny_directory)), torch.float32, torch.device("cpu"))
+    generator = torch.Generator().manual_seed(0)
+    weight, eos = trunk.model.transformer.wte.weight, trunk.tokenizer.eos_token_id
+    with torch.no_grad():
+        weight.mul_(0.6)
+        hidden = trunk.body(torch.randint(2, 258, (32, 12), generator=generator)).last_hidden_state
+        usual, normaliser = hidden.mean((0, 1)), trunk.head(hidden).logsumexp(-1).mean()
+        weight[eos] = (normaliser - 2.5) * usual / usual.square().sum()
+    settings = PPOSettings(
+        output="none", model="m", reward_model="r", sampling={"max_new_tokens": LONGEST, "batch": 512}, batch=64,
+        minibatch=32, microbatch=64, epochs=1, critic_warmup=0, warmup_steps=0, value_learning_rate=1e-2,
+        optimizer=OptimizerSettings(learning_rate=1e-2, schedule="constant", warmup=0, eps=1e-5),
+    )  # fmt: skip
+    torch.manual_seed(0)
+    reference, lora = Policy(trunk, None), LoraSettings(rank=4, alpha=8)
+    policy = trained_copy(reference, "policy", lora)
+    reward = RewardModel(trunk, None, new_head(trunk.width, generator).requires_grad_(False))
+    roles = Roles(policy, reference, reward, value_model_from(reward, trained_copy(reference, "value", lora)))
+    lengths = torch.randint(2, 9, (600,), generator=generator).tolist()
+    prompts = [torch.randint(2, 258, (length,), generator=generator).tolist() for length in lengths]
+    questions = [Question(Prompt(()), tokens) for tokens in prompts]
+    return Ward(roles, settings, cast(Any, None), questions, episodes=160)

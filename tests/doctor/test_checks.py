@@ -48,6 +48,7 @@ def test_t1_identity() -> None:
     assert checks.token_identity([[1, 2], [3]], [[1, 2], [3]]) == []
     (found,) = checks.token_identity([[1, 2], [3]], [[1, 2], [3, 4]])
     assert (found.id, found.evidence["rows"], found.evidence["first_row"]) == ("NK17", 1, 1)
+    assert ids(checks.token_identity([[1, 2]], [[1, 3]])) == ["NK17"]  # as many ids, others
     assert ids(checks.token_identity([[1]], [[1]], [[5]], [[0, 5]])) == ["NK18"]
 
 
@@ -60,6 +61,7 @@ def test_t2_gap() -> None:
     assert found.id == "T2"
     assert found.evidence["mean"] == pytest.approx(-0.5)
     assert found.evidence["tokens"] == 5
+    assert ids(checks.rescore_gap(LINE - 0.1, LINE, MASK)) == ["T2"]  # small at each token, but always one way
 
 
 def test_t3_determinism() -> None:
@@ -108,6 +110,8 @@ def test_t11_first_ratio() -> None:
     assert checks.first_ratio(LINE + 5e-4, LINE, MASK) == []
     assert ids(checks.first_ratio(LINE + 0.01, LINE, MASK)) == ["T11"]
     assert checks.first_ratio(LINE + 0.01, LINE, MASK, tolerance=0.05) == []
+    (found,) = checks.first_ratio(LINE + math.log(3), LINE, MASK)
+    assert found.evidence["max"] == pytest.approx(2)  # a ratio of 3
 
 
 class TestT12Mask:
@@ -125,6 +129,9 @@ class TestT12Mask:
     def test_without_the_end(self) -> None:
         mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]]).bool()
         assert ids(checks.mask_audit(self.tokens, mask, eos=0)) == ["NK9"]
+
+    def test_padding_with_end_of_text_is_not_a_lost_end(self) -> None:
+        assert checks.mask_audit(torch.tensor([[5, 0, 0, 0]]), torch.tensor([[1, 1, 0, 0]]).bool(), eos=0) == []
 
     def test_holes_and_what_is_added_outside(self) -> None:
         holes = torch.tensor([[1, 0, 1, 0], [1, 1, 1, 1]]).bool()
@@ -161,6 +168,7 @@ def test_explain_names_the_toggle_that_gives_the_recorded_numbers() -> None:
     assert found is not None
     assert (found.id, found.evidence["toggle"]) == ("NK8", "positions")
     assert explain(LINE + 0.2, MASK, rescore, 1e-3) is None
+    assert explain(LINE + 0.5, MASK, rescore, 1e-3) is None  # nearer to a toggle than to the right numbers, but not it
     renamed = explain(LINE - 0.3, MASK, rescore, 1e-3, {"shift": "NK13"})
     assert renamed is not None
     assert renamed.id == "NK13"

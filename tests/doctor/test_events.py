@@ -44,11 +44,21 @@ def test_probabilities_and_outcomes(context: Context) -> None:
     sums = events.sums()
     found = {name: (one.observed, pytest.approx(one.expected)) for name, one in sums.items() if isinstance(one, Count)}
     assert found["T8 eos"] == (1, 4 * 0.3)
+    assert found["T8 early_eos"] == (1, 4 * 0.3)
     assert found["T8 seen"] == (2, 3 * 0.3 + 0.05)
     assert found["T8 trigram"] == (0, 0.2 + 0.05)
     assert found["T8 tail"][0] == 0
     assert "T8 rank_50" not in found
     assert events.choices == pytest.approx(4 * 0.7)
+
+
+def test_a_token_at_the_edge_of_the_nucleus_is_inside(context: Context) -> None:
+    p = torch.tensor([0.5, 0.4, 0.08, 0.02]).repeat(4, 1)  # the third brings the mass over .95
+    events = Events(context, eos=None)
+    events(p.log(), p.log(), torch.tensor([2, 2, 3, 0]), torch.arange(4))
+    tail = events.sums()["T8 tail"]
+    assert isinstance(tail, Count)
+    assert (tail.observed, tail.expected) == (1, pytest.approx(4 * 0.02, rel=1e-4))
 
 
 def test_tied_tokens_are_spread_over_their_common_mass() -> None:

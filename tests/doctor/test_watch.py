@@ -153,6 +153,7 @@ class TestPolicyOfAlarms:
     def test_over_four_is_a_warning_and_over_six_an_error(self) -> None:
         assert [found.severity for found in Watch()(self.at(-4.5))] == ["warning"]
         assert [found.severity for found in Watch()(self.at(6.5))] == ["error"]
+        assert [found.severity for found in Watch()(self.at(-6.5))] == ["error"]
         assert Watch()(self.at(3.9)) == []
 
     def test_twice_in_a_row_over_four_is_an_error(self) -> None:
@@ -168,6 +169,11 @@ class TestPolicyOfAlarms:
         assert watch(small) == []
         assert watch.z["T6"] is None
         assert [found.evidence["z"] for found in watch(small)] == [pytest.approx(-14 / 2**0.5)]
+
+    def test_small_sums_are_kept_until_there_is_enough(self) -> None:
+        watch = Watch()
+        small = {"T6": Martingale(-7.0, 1.0, choices=40)}
+        assert [len(watch(small)) for _ in range(3)] == [0, 0, 1]  # 120 choices after three
 
     def test_what_is_small_but_persistent_adds_up(self) -> None:
         watch = Watch()

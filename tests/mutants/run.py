@@ -1,9 +1,9 @@
-"""Break the formulas on purpose, one piece at a time: every break must make a test fail.
+"""Break the formulas and the doctor on purpose, one piece at a time: every break must make a test fail.
 
     python tests/mutants/run.py [--sample N] [--only MODULE] [--jobs N]
 
-Each mutant is applied to a temporary copy of the package and tests/formulas/test_<module>.py is run on it. torch is
-imported once; each mutant is a fork of that process. Exit code 1: a mutant survived, an edit no longer fits its source,
+Each mutant is applied to a temporary copy of the package and the module's tests are run on it. torch is imported once;
+each mutant is a fork of that process. Exit code 1: a mutant survived, an edit no longer fits its source,
 or the tests fail without any edit.
 """
 
@@ -28,9 +28,18 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
 
 import pytest
-from mutants import MUTANTS, TESTS, Mutant
+from doctor_mutants import DOCTOR_MUTANTS, DOCTOR_TESTS
+from mutants import MUTANTS as FORMULA_MUTANTS
+from mutants import TESTS as FORMULA_TESTS
+from mutants import Mutant
 
 ROOT = Path(__file__).parents[2]
+MUTANTS = [*FORMULA_MUTANTS, *DOCTOR_MUTANTS]
+TESTS = {
+    **{module: [f"formulas/{name}" for name in names] for module, names in FORMULA_TESTS.items()},
+    **{module: [f"doctor/{name}" for name in names] for module, names in DOCTOR_TESTS.items()},
+}
+"""Test files by module."""
 SECONDS = 120  # a mutant that runs for longer hangs, which counts as caught
 LOST = 99  # exit code of a run in which the tests imported another copy of the package
 
@@ -43,11 +52,25 @@ class Verdict(NamedTuple):
     seconds: float
 
 
+def source_of(module: str) -> str:
+    """The module's file in the package: a formula, or `doctor/checks`."""
+    return f"heed/{module}.py" if "/" in module else f"heed/formulas/{module}.py"
+
+
+def functions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
+    """Functions by name, methods by `Class.name`."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            yield node.name, node
+        elif isinstance(node, ast.ClassDef):
+            yield from ((f"{node.name}.{one.name}", one) for one in node.body if isinstance(one, ast.FunctionDef))
+
+
 def mutated(mutant: Mutant, text: str) -> str:
     """The module's text with the edit, or ValueError if `source` is not exactly once in the function's body."""
     lines = text.splitlines(keepends=True)
-    for node in ast.parse(text).body:
-        if isinstance(node, ast.FunctionDef) and node.name == mutant.function:
+    for name, node in functions(ast.parse(text)):
+        if name == mutant.function:
             start, end = node.body[ast.get_docstring(node) is not None].lineno - 1, node.end_lineno
             body = "".join(lines[start:end])
             if body.count(mutant.source) != 1:
@@ -72,7 +95,8 @@ def copies(count: int) -> Iterator[list[Path]]:
         for place in places:
             without_cache = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / "heed", place / "heed", ignore=without_cache)
-            shutil.copytree(ROOT / "tests" / "formulas", place / "tests" / "formulas", ignore=without_cache)
+            for room in ("formulas", "doctor"):
+                shutil.copytree(ROOT / "tests" / room, place / "tests" / room, ignore=without_cache)
             for name in ("pyproject.toml", "tests/conftest.py"):
                 if (ROOT / name).exists():
                     shutil.copy(ROOT / name, place / name)
@@ -87,10 +111,10 @@ def run_tests(place: Path, module: str) -> int:
     with (place / "output").open("w") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
-    files = [str(place / "tests" / "formulas" / name) for name in TESTS[module]]
+    files = [str(place / "tests" / name) for name in TESTS[module]]
     options = ["-x", "-q", "--no-header", "--assert=plain", "-p", "no:cacheprovider"]
     code = int(pytest.main([*options, f"--rootdir={place}", *files]))
-    loaded = sys.modules.get(f"heed.formulas.{module}")
+    loaded = sys.modules.get(source_of(module).removesuffix(".py").replace("/", "."))
     return code if loaded and str(loaded.__file__).startswith(str(place)) else LOST
 
 
@@ -110,7 +134,7 @@ def hunt(jobs: list[tuple[str, str | None]], places: list[Path]) -> Iterator[tup
     while waiting or running:
         while waiting and idle:
             (index, (module, text)), place = waiting.pop(0), idle.pop()
-            path = place / "heed" / "formulas" / f"{module}.py"
+            path = place / source_of(module)
             original = path.read_text(encoding="utf-8")
             if text is not None:
                 path.write_text(text, encoding="utf-8")
@@ -136,10 +160,11 @@ def load_everything_once() -> None:
     import hypothesis
     import jaxtyping
     import numpy
+    import peft
     import torch
     import torch.testing
 
-    assert beartype and hypothesis and jaxtyping and numpy
+    assert beartype and hypothesis and jaxtyping and numpy and peft
     torch.set_num_threads(1)
     torch.testing.assert_close(torch.zeros(1), torch.zeros(1))  # its first call imports for seconds
     sys.dont_write_bytecode = True
@@ -155,7 +180,7 @@ def main() -> int:
     arguments = parser.parse_args()
 
     mutants = spread([m for m in MUTANTS if arguments.only in (None, m.module)], arguments.sample)
-    texts = {m.module: (ROOT / "heed" / "formulas" / f"{m.module}.py").read_text(encoding="utf-8") for m in mutants}
+    texts = {m.module: (ROOT / source_of(m.module)).read_text(encoding="utf-8") for m in mutants}
     jobs: list[tuple[str, str | None]] = [(module, None) for module in texts]
     jobs += [(m.module, mutated(m, texts[m.module])) for m in mutants]
 

@@ -1,0 +1,199 @@
+"""Health bands: what the metrics of a run say about its course. Nothing here proves a defect, so all are warnings.
+
+Each band is a pure function of the rows of `metrics.jsonl` up to now, judges the last of them, and gives a message
+with its numbers, or None. Means are over several rows, so that noise does not cross a limit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+from heed.doctor.findings import Finding, finding
+
+Row = Mapping[str, Any]
+Told = tuple[str, dict[str, float]]
+"""A message and the numbers behind it."""
+
+WINDOW = 20  # steps within which entropy must not halve
+CLIPPED, DRIFTED = 0.3, 0.05  # clip fraction; nats per token from the old policy to the new
+WARM = 50  # steps after which the value model should explain something
+FARTHEST = 25.0  # nats per response
+FALL = 0.25  # of the held-out score, in standard deviations of the SFT model's scores
+SURE = 4.0  # standard errors
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the bands need to know besides the rows: episodes a step, and the longest response."""
+
+    batch: int
+    longest: int
+
+
+def halved_entropy(rows: Sequence[Row], run: Run) -> Told | None:
+    """H1: mean entropy of three steps against the highest mean of three within the 20 steps before."""
+    values = _last(rows, "policy/entropy", WINDOW + 3)
+    if len(values) < 6:
+        return None
+    recent, earlier = mean(values[-3:]), max(mean(values[i : i + 3]) for i in range(len(values) - 5))
+    if recent >= 0.5 * earlier:
+        return None
+    return f"Entropy fell from {earlier:.3g} to {recent:.3g} nats a token within 20 steps.", _n(earlier, recent)
+
+
+def clipped(rows: Sequence[Row], run: Run) -> Told | None:
+    """H2: mean clip fraction of the last three updates."""
+    return _above(rows, "policy/clip_fraction", CLIPPED, "The clip removed the gradient of {:.0%} of the tokens.")
+
+
+def unexplained(rows: Sequence[Row], run: Run) -> Told | None:
+    """H3: mean explained variance of ten steps, all of them after the fiftieth."""
+    values = _last([row for row in rows[-10:] if row["step"] > WARM], "value/explained_variance", 10)
+    if len(values) < 10 or mean(values) >= 0:
+        return None
+    return f"After {WARM} steps the value model explains nothing: {mean(values):.2f}.", {"mean": mean(values)}
+
+
+def lengthening(rows: Sequence[Row], run: Run) -> Told | None:
+    """H4: responses are a fifth longer than in the first five steps, and over half-way from there to the limit."""
+    values = _values(rows, "length/mean")
+    if len(values) < 10:
+        return None
+    first, recent = mean(values[:5]), mean(values[-5:])
+    if recent <= max(1.2 * first, (first + run.longest) / 2):
+        return None
+    message = f"Responses grew from {first:.1f} to {recent:.1f} tokens, {run.longest} is the limit."
+    return message, _n(first, recent)
+
+
+def far(rows: Sequence[Row], run: Run) -> Told | None:
+    """H5: exact KL of the last rollout."""
+    return _above(rows, "kl/exact", FARTHEST, "The policy is {:.1f} nats a response away from the reference.", 1)
+
+
+def overoptimised(rows: Sequence[Row], run: Run) -> Told | None:
+    """H6: the held-out score fell twice in a row, by a quarter in all, while the score of the rollouts rose."""
+    evaluated = [(i, float(row["validation/score"])) for i, row in enumerate(rows) if "validation/score" in row][-3:]
+    if len(evaluated) < 3 or evaluated[-1][0] != len(rows) - 1:
+        return None
+    (place, high), (_, middle), (_, low) = evaluated
+    before, now = (mean(_last(rows[: end + 1], "score/mean", 5)) for end in (place, len(rows) - 1))
+    if not (high > middle > low and high - low > FALL and now > before):
+        return None
+    message = f"The held-out score fell from {high:.2f} to {low:.2f}, that of the rollouts rose to {now:.2f}."
+    return message, {"before": high, "now": low, "rollouts_before": before, "rollouts_now": now}
+
+
+def endless(rows: Sequence[Row], run: Run) -> Told | None:
+    """H7: fewer responses end themselves than in the first five steps: by a tenth, and by four standard errors."""
+    values = _values(rows, "length/eos_rate")
+    if len(values) < 10:
+        return None
+    first, recent = mean(values[:5]), mean(values[-5:])
+    pooled = (first + recent) / 2
+    error = math.sqrt(2 * pooled * (1 - pooled) / (5 * run.batch))
+    if first - recent <= max(0.1, SURE * error):
+        return None
+    return f"{recent:.0%} of the responses end themselves, at first {first:.0%} did.", _n(first, recent)
+
+
+def drifted(rows: Sequence[Row], run: Run) -> Told | None:
+    """H8: mean approximate KL from the old policy to the new, of the last three updates."""
+    return _above(rows, "policy/approx_kl", DRIFTED, "An update moves the policy by {:.3g} nats a token.")
+
+
+def paid_by_kl(rows: Sequence[Row], run: Run) -> Told | None:
+    """NK22: mean KL of three steps is negative beyond its noise, and is over half of the reward."""
+    if not rows or (rows[-1].get("reward/kl_share") or 0) <= 0.5:
+        return None
+    share, told = rows[-1]["reward/kl_share"], _negative(rows[-3:])
+    if told is None:
+        return None
+    message = f"{share:.0%} of the reward comes from negative KL ({told[0]:.3g} ± {told[1]:.2g} nats a response)."
+    return message, {"share": share, "kl": told[0], "se": told[1]}
+
+
+def lowered_price(rows: Sequence[Row], run: Run) -> Told | None:
+    """NK23: the coefficient went down after a rollout whose mean KL is negative beyond its noise."""
+    if len(rows) < 2 or not (rows[-1].get("kl/coef") or 0) < (rows[-2].get("kl/coef") or 0):
+        return None
+    told = _negative(rows[-2:-1])
+    if told is None:
+        return None
+    old, new = rows[-2]["kl/coef"], rows[-1]["kl/coef"]
+    return f"kl_coef went from {old:.4g} to {new:.4g} on a KL of {told[0]:.3g}.", {"before": old, "now": new}
+
+
+BANDS: dict[str, tuple[Callable[[Sequence[Row], Run], Told | None], str]] = {
+    "H1": (halved_entropy, "lower optimizer.learning_rate, or raise kl_coef: the policy is becoming one answer"),
+    "H2": (clipped, "lower optimizer.learning_rate, or take fewer epochs"),
+    "H3": (unexplained, "raise critic_warmup, or try another value_learning_rate"),
+    "H4": (lengthening, "the reward model likes length: see what heed doctor says of it, or raise missing_eos.value"),
+    "H5": (far, "raise kl_coef, lower optimizer.learning_rate, or set kl_budget"),
+    "H6": (overoptimised, "stop at the best evaluation, or raise kl_coef"),
+    "H7": (endless, "raise missing_eos.value"),
+    "H8": (drifted, "lower optimizer.learning_rate, or take fewer epochs"),
+    "NK22": (paid_by_kl, ""),
+    "NK23": (lowered_price, ""),
+}
+"""Every band by its id, with what to do."""
+
+
+def judge(rows: Sequence[Row], run: Run) -> list[Finding]:
+    """The bands that the last row leaves. `rows` are all rows of the run so far."""
+    found = []
+    for name, (band, hint) in BANDS.items():
+        if (told := band(rows, run)) is not None:
+            found.append(finding(name, told[0], "warning", hint, **told[1]))
+    return found
+
+
+def replay(rows: Sequence[Row], run: Run) -> list[tuple[int, Finding]]:
+    """What `judge` says after each row, with the row's step."""
+    return [(row["step"], found) for i, row in enumerate(rows) for found in judge(rows[: i + 1], run)]
+
+
+def frozen(kl_coef: float) -> Finding:
+    """NK23, prevented: the controller would follow a KL that the doctor does not believe."""
+    message = f"kl_coef stays at {kl_coef:.4g}: the KL of this rollout is not valid, and kl_target would follow it."
+    return finding("NK23", message, hint="mend the measurement; the controller goes on by itself after it")
+
+
+def off_policy(off: float, tolerance: float) -> list[Finding]:
+    """T11 from the largest |ratio − 1| of the first minibatch, which is measured before any update of the step."""
+    if off <= tolerance:
+        return []
+    return [finding("T11", f"The first minibatch's probability ratio is off by {off:.3g} before any update.", max=off)]
+
+
+def _values(rows: Sequence[Row], name: str) -> list[float]:
+    return [float(row[name]) for row in rows if row.get(name) is not None]
+
+
+def _last(rows: Sequence[Row], name: str, count: int) -> list[float]:
+    """The last values of a metric, of at most so many rows."""
+    return _values(rows[-count:], name)
+
+
+def _above(rows: Sequence[Row], name: str, limit: float, message: str, count: int = 3) -> Told | None:
+    values = _last(rows, name, count)
+    if len(values) < count or mean(values) <= limit:
+        return None
+    return message.format(mean(values)), {"mean": mean(values), "limit": limit}
+
+
+def _negative(rows: Sequence[Row]) -> tuple[float, float] | None:
+    """Mean k1 and its standard error, if it is below 0 by more than four of them."""
+    means, errors = _values(rows, "kl/k1"), _values(rows, "kl/k1_se")
+    if not means or len(means) != len(errors):
+        return None
+    average, error = mean(means), math.sqrt(sum(one**2 for one in errors)) / len(errors)
+    return (average, error) if average < -SURE * error else None
+
+
+def _n(before: float, now: float) -> dict[str, float]:
+    return {"before": before, "now": now}

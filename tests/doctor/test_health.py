@@ -1,0 +1,156 @@
+"""The bands of health on rows made up for them: each fires over its border, and not at it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from heed.doctor.findings import CAUSES
+from heed.doctor.health import BANDS, Run, frozen, judge, off_policy, replay
+
+RUN = Run(batch=64, longest=40)
+Rows = list[dict[str, Any]]
+
+
+def rows(first: int = 1, **columns: Sequence[float]) -> Rows:
+    """Rows of the given columns; `a__b` is the metric a/b."""
+    names = {name: name.replace("__", "/") for name in columns}
+    length = max(len(values) for values in columns.values())
+    return [
+        {"step": first + i, **{names[name]: values[i] for name, values in columns.items() if i < len(values)}}
+        for i in range(length)
+    ]
+
+
+def ids(made: Rows, run: Run = RUN) -> list[str]:
+    return [found.id for found in judge(made, run)]
+
+
+AT_AND_OVER = {
+    # 2.0 → 1.0 is half; the last three count
+    "H1": ("policy__entropy", [2.0] * 10 + [1.0] * 3, [2.0] * 10 + [0.99] * 3),
+    "H2": ("policy__clip_fraction", [0.9, 0.3, 0.3, 0.3], [0.0, 0.3, 0.3, 0.31]),
+    "H5": ("kl__exact", [30.0, 25.0], [0.0, 25.1]),
+    "H8": ("policy__approx_kl", [0.05, 0.05, 0.05], [0.05, 0.05, 0.06]),
+    # from 10 the way to 40 is half at 25
+    "H4": ("length__mean", [10.0] * 5 + [25.0] * 5, [10.0] * 5 + [25.2] * 5),
+    # a tenth, where four standard errors are less: 4·√(2·0.475·0.525/320) = 0.158
+    "H7": ("length__eos_rate", [0.55] * 5 + [0.395] * 5, [0.55] * 5 + [0.385] * 5),
+}
+
+
+@pytest.mark.parametrize(("name", "case"), AT_AND_OVER.items(), ids=AT_AND_OVER)
+def test_a_band_fires_over_its_border_only(name: str, case: tuple[str, list[float], list[float]]) -> None:
+    column, at, over = case
+    assert ids(rows(**{column: at})) == []
+    found = judge(rows(**{column: over}), RUN)
+    assert [(one.id, one.severity) for one in found] == [(name, "warning")]
+    assert found[0].hint and found[0].evidence
+
+
+def test_a_band_needs_enough_rows() -> None:
+    assert ids(rows(policy__clip_fraction=[0.9, 0.9])) == []
+    assert ids(rows(policy__entropy=[2.0, 2.0, 0.1, 0.1, 0.1])) == []
+    assert ids(rows(length__mean=[10.0] * 4 + [40.0] * 5)) == []
+
+
+def test_entropy_may_halve_slowly() -> None:
+    """3 % a step is 54 % in twenty steps and 47 % in twenty-three: the window decides."""
+    assert ids(rows(policy__entropy=[2 * 0.974**i for i in range(60)])) == []
+    assert ids(rows(policy__entropy=[2 * 0.95**i for i in range(60)])) == ["H1"]
+
+
+def test_eos_rate_is_judged_by_what_the_batch_can_tell() -> None:
+    """From 0.9 to 0.78: eight responses a step tell nothing, a thousand do."""
+    made = rows(length__eos_rate=[0.9] * 5 + [0.78] * 5)
+    assert ids(made, Run(batch=8, longest=40)) == []
+    assert ids(made, Run(batch=1000, longest=40)) == ["H7"]
+
+
+def test_long_answers_that_were_long_before_are_healthy() -> None:
+    assert ids(rows(length__mean=[36.0] * 5 + [39.5] * 5)) == []
+
+
+def test_explained_variance_counts_after_fifty_steps() -> None:
+    assert ids(rows(value__explained_variance=[-1.0] * 59)) == []  # nine rows after step 50
+    assert ids(rows(value__explained_variance=[-1.0] * 60)) == ["H3"]
+    assert ids(rows(value__explained_variance=[-1.0] * 50 + [0.0] * 10)) == []
+    assert ids(rows(value__explained_variance=[-1.0] * 50 + [0.5] * 5 + [-0.2] * 5)) == []
+
+
+def evaluated(values: Sequence[float], scores: Sequence[float]) -> Rows:
+    """Every fifth row has a held-out score."""
+    made = rows(score__mean=scores)
+    for value, row in zip(values, made[4::5], strict=True):
+        row["validation/score"] = value
+    return made
+
+
+def test_a_falling_held_out_score_beside_a_rising_one() -> None:
+    rising = [0.1 * i for i in range(15)]
+    assert ids(evaluated([1.0, 0.9, 0.74], rising)) == ["H6"]
+    assert ids(evaluated([1.0, 0.9, 0.75], rising)) == []  # by a quarter and no more
+    assert ids(evaluated([1.0, 0.6, 0.7], rising)) == []  # not twice in a row
+    assert ids(evaluated([1.0, 0.9, 0.7], rising[::-1])) == []  # both fall: that is not over-optimisation
+    assert ids([*evaluated([1.0, 0.9, 0.7], rising), {"step": 16, "score/mean": 2.0}]) == []  # told once, when measured
+
+
+def test_reward_paid_by_negative_kl() -> None:
+    """Mean −1.5 of three rows with errors 0.5: the mean's error is 0.5/√3 = 0.29, four of them 1.15."""
+    told = {"reward__kl_share": [0.6] * 3, "kl__k1_se": [0.5] * 3}
+    assert ids(rows(kl__k1=[-1.5] * 3, **told)) == ["NK22"]
+    assert ids(rows(kl__k1=[-1.1] * 3, **told)) == []
+    assert ids(rows(kl__k1=[-1.5] * 3, **{**told, "reward__kl_share": [0.5] * 3})) == []
+    assert ids(rows(kl__k1=[1.5] * 3, **told)) == []
+
+
+def test_price_lowered_on_negative_kl() -> None:
+    errors = {"kl__k1_se": [0.2, 0.2]}
+    assert ids(rows(kl__coef=[0.1, 0.09], kl__k1=[-1.0, -1.0], **errors)) == ["NK23"]
+    assert ids(rows(kl__coef=[0.1, 0.1], kl__k1=[-1.0, -1.0], **errors)) == []
+    assert ids(rows(kl__coef=[0.1, 0.09], kl__k1=[-0.7, -1.0], **errors)) == []  # the step before decides
+    assert frozen(0.1).id == "NK23" and "0.1" in frozen(0.1).message
+
+
+def test_ratio_at_the_border() -> None:
+    assert off_policy(1e-3, 1e-3) == []
+    assert [found.id for found in off_policy(1.1e-3, 1e-3)] == ["T11"]
+
+
+def healthy(generator: np.random.Generator, steps: int) -> Rows:
+    """A run that goes as it should: KL up to 6, entropy down by a third, 64 responses a step, all with their noise."""
+    made: Rows = []
+    for step in range(1, steps + 1):
+        way = 1 - np.exp(-step / 40)
+        kl, eos = 6 * way, 0.85 + 0.1 * way
+        se = 0.3 * way + 0.01
+        made.append({
+            "step": step, "score/mean": way + 0.12 * generator.normal(), "kl/exact": kl, "kl/coef": 0.05,
+            "kl/k1": kl + se * generator.normal(), "kl/k1_se": se, "reward/kl_share": generator.uniform(),
+            "policy/entropy": 2.5 * (1 - way / 3) + 0.08 * generator.normal(),
+            "policy/clip_fraction": 0.08 * generator.uniform(0, 2), "policy/approx_kl": 0.01 * generator.uniform(0, 2),
+            "value/explained_variance": 0.6 * way + 0.1 * generator.normal(),
+            "length/mean": 20 + 4 * way + 1.2 * generator.normal(),
+            "length/eos_rate": generator.binomial(64, eos) / 64,
+        })  # fmt: skip
+        if step % 20 == 0:
+            made[-1]["validation/score"] = 0.8 * way + 0.09 * generator.normal()
+    return made
+
+
+def test_a_healthy_run_has_at_most_one_warning_in_two_hundred_rollouts() -> None:
+    """20 runs of 200 steps, seeds 0 to 19."""
+    told = [len(replay(healthy(np.random.default_rng(seed), 200), RUN)) for seed in range(20)]
+    assert sum(told) <= 20
+
+
+def test_replay_names_the_step() -> None:
+    told = replay(rows(first=3, kl__exact=[1.0, 26.0, 2.0, 27.0]), RUN)
+    assert [(step, found.id) for step, found in told] == [(4, "H5"), (6, "H5")]
+
+
+def test_every_band_has_a_hint() -> None:
+    assert all(hint or name in CAUSES for name, (_, hint) in BANDS.items())
