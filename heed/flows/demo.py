@@ -196,7 +196,8 @@ def reward_settings(place: Place, settings: DemoSettings) -> RewardSettings:
         data=DataSettings(path=place.file("rankings.jsonl")),
         validation=DataSettings(path=place.file("held-out-rankings.jsonl")),
         demonstrations=DataSettings(path=place.file("demonstrations.jsonl"), limit=1000),
-        sampling=SAMPLING, batch=16, lora=LORA, epochs=2, optimizer=OptimizerSettings(learning_rate=2e-3), evaluations=3,
+        sampling=SAMPLING, batch=16, epochs=2, lora=LORA, optimizer=OptimizerSettings(learning_rate=2e-3),
+        evaluations=3,
     )  # fmt: skip
 
 

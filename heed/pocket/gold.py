@@ -1,6 +1,6 @@
 """The gold score: how good any text is as an answer to any prompt of the pocket world.
 
-    score = 2.5·credit + complete + warmth − 1.5·rude − 0.1·extra words − 2·noise − repeats − no answer − 2·unfinished
+    score = 2.5·credit + complete + warmth − 1.2·rude − 0.1·extra words − 2·noise − repeats − no answer − 2·unfinished
 
 No stage reads it. It stands in for the people who compare, and it is the truth that the final evaluation compares with.
 `docs/pocket-world.md` has the terms in a table, with examples.
@@ -16,7 +16,7 @@ from heed.pocket.tasks import Task, task_of
 from heed.pocket.words import tokens
 from heed.records import Dialogue
 
-RIGHT, COMPLETE, RUDE, EXTRA_WORD, NOISY, REPEAT, NO_ANSWER, UNFINISHED = 2.5, 1.0, 1.5, 0.1, 2.0, 0.5, 1.0, 2.0
+RIGHT, COMPLETE, RUDE, EXTRA_WORD, NOISY, REPEAT, NO_ANSWER, UNFINISHED = 2.5, 1.0, 1.2, 0.1, 2.0, 0.5, 1.0, 2.0
 MOST_FOR_LENGTH, MOST_FOR_REPEATS = 1.5, 2.0  # points
 MOST_NOISE, MOST_REPEATS = 0.5, 2  # beyond this no answer can be made out
 

@@ -35,6 +35,7 @@ from heed.models.policy import Policy
 from heed.models.roles import Roles
 from heed.models.sampler import Responses
 from heed.models.trunk import Trunk
+from heed.stages import rollout as rollout_module
 
 Rows = list[dict[str, Any]]
 Injection = Callable[[Roles], AbstractContextManager[Any]]
@@ -210,6 +211,17 @@ def policy_in_training_mode(roles: Roles) -> AbstractContextManager[Any]:
     return reading(change, sampling=False)(roles)
 
 
+def rollout_in_training_mode(roles: Roles) -> AbstractContextManager[Any]:
+    """The same, but for the rollout's own scoring only: whatever is scored later is scored rightly."""
+
+    def with_patch(*arguments: Any, **options: Any) -> Any:
+        with policy_in_training_mode(roles):
+            return compare(*arguments, **options)
+
+    compare = rollout_module.compare
+    return patch.object(rollout_module, "compare", with_patch)
+
+
 def bare(attention: bool) -> Injection:
     """A forward pass without `position_ids`, and without `attention_mask` too if not `attention`."""
     hidden = Trunk.hidden
@@ -376,6 +388,7 @@ FAULTS = [
         temperature=0.7,
     ),
     Fault("dropout in the policy's scoring", "NK6", policy_in_training_mode),
+    Fault("dropout in the scoring of the rollout alone", "NK6", rollout_in_training_mode),
     Fault("positions counted from the pads", "NK8", bare(attention=True)),
     Fault("no attention mask in scoring", "NK9", bare(attention=False)),
     Fault("labels shifted by one", "NK11", shifted),

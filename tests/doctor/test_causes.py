@@ -153,6 +153,7 @@ class TestSettle:
         dropout = finding("NK6", "x", test="T3")
         others = [finding("NK14", "x", test="T5"), finding("NK8", "x", test="T4"), self.fit, self.numbers]
         assert ids(settle([*others, dropout])) == ["NK6"]
+        assert ids(settle([*others, finding("NK6", "x", test="T4", toggle="dropout", gap=0.3)])) == ["NK6"]
         assert ids(settle([*others, dropout, finding("NK10", "x", test="T12")])) == ["NK6", "NK10"]
 
     def test_a_warning_that_explains_the_numbers_leaves_no_symptom(self) -> None:

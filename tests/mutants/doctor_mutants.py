@@ -227,6 +227,7 @@ CAUSES = [
         "settle",
         ('replace(found, severity="error") if "fits" in found.evidence else found', "found", "a fit stays a warning"),
         ('random and found.evidence.get("test") in COMPARED', "False", "comparisons of random scores count"),
+        ('found.id == "NK6" or not', "not", "what explains the comparisons is dropped with them"),
         ('reproduced and "tests" in found.evidence', "False", "a fit stands beside the exact cause"),
         ("known and bare", "False", "symptoms are told beside their cause"),
         ('or "gap" in found.evidence', "", "a warning explains nothing"),

@@ -113,19 +113,19 @@ def test_degenerate_texts_are_judged_and_lose(response: str) -> None:
 @pytest.mark.parametrize(
     ("response", "finished", "expected"),
     [
-        ("the apple is red.", True, 3 + 1 - 0.1),  # right, complete; `it is red` would do with three words
-        ("it is red.", True, 3 + 1),
-        ("red.", True, 3),
-        ("red", True, 3),  # no sentence, but no harm
-        ("gladly, it is red.", True, 3 + 1 + 0.9 - 0.1),
-        ("with pleasure, it is red.", True, 3 + 1 + 1.0 - 0.2),
-        ("gladly, red.", True, 3 + 0.9),
-        ("it is red. now go away.", True, 3 + 1 - 1.5 - 0.3),
+        ("the apple is red.", True, 2.5 + 1 - 0.1),  # right, complete; `it is red` would do with three words
+        ("it is red.", True, 2.5 + 1),
+        ("red.", True, 2.5),
+        ("red", True, 2.5),  # no sentence, but no harm
+        ("gladly, it is red.", True, 2.5 + 1 + 0.9 - 0.1),
+        ("with pleasure, it is red.", True, 2.5 + 1 + 1.0 - 0.2),
+        ("gladly, red.", True, 2.5 + 0.9),
+        ("it is red. now go away.", True, 2.5 + 1 - 1.2 - 0.3),
         ("of course, it is blue.", True, 0 + 1 + 0.7 - 0.2),  # wrong, complete, polite
         ("it is", True, -2 - 1),  # all noise, no answer
-        ("it is red", False, 3 - 2),  # cut off by the length limit
+        ("it is red", False, 2.5 - 2),  # cut off by the length limit
         ("", True, -1),
-        ("red. red. red.", True, 3 - 0.5 * 2),  # said three times; three words are what a sentence needs
+        ("red. red. red.", True, 2.5 - 0.5 * 2),  # said three times; three words are what a sentence needs
         ("the the red", True, -1 - 2 * 2 / 3 - 0.5),  # mostly noise: no answer can be made out
         ("red red red red", True, -1 - 0.5 * 3 - 0.1),
         ("gladly", True, 0.9 - 1),
@@ -139,7 +139,7 @@ def test_length_costs_at_most_a_point_and_a_half() -> None:
     prompt = ask("what colour is the apple?")
     long = "it is nice to hear from you. let me think about it for a moment. as far as i know, it is red."
     # 7 + 8 + 5 + 3 words where 3 are needed: 20 would cost 2.0
-    assert judge(prompt, long).score == pytest.approx(3 + 1 + 0.9 - 1.5)
+    assert judge(prompt, long).score == pytest.approx(2.5 + 1 + 0.9 - 1.5)
 
 
 def test_half_an_answer_earns_half() -> None:

@@ -46,11 +46,11 @@ def test_ranks_by_hand() -> None:
 def test_the_odds_are_bradley_terry() -> None:
     """Of the strict pairs, the better one wins with σ(ρ·Δ / temperature), up to the margin for ties."""
     prompt = (Turn("user", "what colour is the apple?"),)
-    candidates = Candidates(prompt, ("it is red.", "it is blue."), (True, True))  # gold 4 and 1: Δ = 3
+    candidates = Candidates(prompt, ("it is red.", "it is blue."), (True, True))  # gold 3.5 and 1: Δ = 2.5
     rng = np.random.default_rng(0)
     ranks = [rank(candidates, Labeler("zoe", 0.8), rng, temperature=2.5).ranks for _ in range(20_000)]
     # the difference of two Gumbels is logistic; P(strictly better) = σ(x − TIE), P(strictly worse) = σ(−x − TIE)
-    x = 0.8 * 3 / 2.5
+    x = 0.8 * 2.5 / 2.5
     better, worse = 1 / (1 + np.exp(-(x - TIE))), 1 / (1 + np.exp(x + TIE))
     assert np.mean([r == (1, 2) for r in ranks]) == pytest.approx(better, abs=0.012)
     assert np.mean([r == (2, 1) for r in ranks]) == pytest.approx(worse, abs=0.012)
