@@ -150,8 +150,10 @@ def dropped(
         return None
     fits = {}
     for share, lines in masked.items():
+        lines = torch.cat([lines, recorded[None]])  # it is one more of them, if it is dropout
         weights = (lines if column == "sampler_logprobs" else torch.zeros_like(lines)).double().softmax(0)
-        spread = float((weights * (lines - plain).square()).sum(0).mean().sqrt())
+        others = weights[:-1] / weights[:-1].sum(0)
+        spread = float((others * (lines[:-1] - plain).square()).sum(0).mean().sqrt())
         ranks = (weights * ((lines < recorded) + 0.5 * (lines == recorded))).sum(0)
         if 0.5 < float((recorded - plain).square().mean().sqrt()) / spread < 2:
             fits[share] = (
@@ -186,19 +188,20 @@ COMPARED = ("T2", "T4", "T5", "T6", "T11")
 
 
 def explains_tokens(found: Finding) -> bool:
-    """Does what reproduced some numbers also explain the tokens? Not where it is a file's column of the scorer's: the
-    tokens were tested against right scores, so that they tell of a mistake of the sampler's own."""
+    """Is what fits the tokens explained or void? Where the sampler's numbers are known, or those of other weights; and
+    where the scorer is wrong, unless the tokens were weighed by another, exact scoring (`apart`)."""
     evidence = found.evidence
-    scorer = evidence.get("column") in ("policy_logprobs", "ref_logprobs")
-    return "toggle" in evidence and (evidence["toggle"] == "weights" or not scorer)
+    named = evidence.get("column") == "sampler_logprobs" or evidence.get("toggle") == "weights"
+    return "toggle" in evidence and (named or not evidence.get("apart", False))
 
 
 def settle(findings: Sequence[Finding]) -> list[Finding]:
     """One finding a cause, the gravest first; where a cause is known, symptoms without one are its evidence.
 
-    Scores with dropout in them (T3, or by their spread) explain every comparison of scores. Where the sampler's own numbers were
-    reproduced, that outranks a sampler that only fits the tokens; a mistake of the scorer says nothing of the tokens.
-    Where the numbers differ (T2) and such a sampler is all that explains them, it is as grave as they are.
+    Scores with dropout in them (T3, or by their spread) explain every comparison of scores. Where the sampler's own
+    numbers were reproduced, that outranks a sampler that only fits the tokens; so does a mistake of the scorer whose
+    logits the tokens were weighed by. Where the numbers differ (T2) and such a sampler is all that explains them, it is
+    as grave as they are.
     """
     random = any(found.id == "NK6" for found in findings)
     reproduced = random or any(explains_tokens(found) for found in findings)

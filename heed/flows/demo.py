@@ -166,7 +166,7 @@ def pretrain_settings(place: Place, settings: DemoSettings) -> PretrainSettings:
     """A GPT-2 shape of under a million weights, one entry a word."""
     return PretrainSettings(
         **common(place, "pretrain", settings), text=(place.file("text.txt"),), tokenizer="words", vocabulary=512,
-        layers=4, width=128, heads=4, context=128, sequence=64, batch=16,
+        layers=4, width=128, heads=4, context=64, sequence=64, batch=16,
         optimizer=OptimizerSettings(learning_rate=4e-3, weight_decay=0.1),
     )  # fmt: skip
 
@@ -217,7 +217,7 @@ def ptx_settings(place: Place, settings: DemoSettings) -> PPOSettings:
     """The same run with pretraining text and averaged weights."""
     changes = {
         "output": place.run("ppo-ptx"), "ema": 0.992,
-        "ptx": PtxSettings(coef=0.5, text=(place.file("text.txt"),), ratio=1),
+        "ptx": PtxSettings(coef=0.5, text=(place.file("text.txt"),), ratio=1, sequence=64),
     }  # fmt: skip
     return ppo_settings(place, settings).model_copy(update=changes)
 

@@ -26,7 +26,7 @@ from heed.pocket.words import spell, tokens
 from heed.records import Candidates, Ranking
 
 TARGET = 0.73  # share of pairs on which two labelers agree, of those that both order (the paper: 72.6 ± 1.5 %)
-TEMPERATURE = 1.15  # from `temperature_for` on SFT samples, broken ones included; see docs/pocket-world.md
+TEMPERATURE = 1.32  # from `temperature_for` on SFT samples, broken ones included; see docs/pocket-world.md
 TIE = 0.15  # in units of the noise, whose standard deviation is 1.28
 BROKEN = 0.25  # share of candidate sets that get one broken response
 
@@ -58,8 +58,7 @@ def rank(
     candidates: Candidates, labeler: Labeler, rng: np.random.Generator, temperature: float = TEMPERATURE
 ) -> Ranking:
     """One labeler's ranking of the candidates by their gold scores through noise."""
-    pairs = list(zip(candidates.responses, candidates.finished, strict=True))
-    noise = rng.gumbel(size=len(pairs))[[pairs.index(pair) for pair in pairs]]  # the same text is felt the same
+    noise = rng.gumbel(size=len(candidates.responses))[_alikes(candidates)]
     ranks = _felt(gold_scores(candidates), labeler, noise, temperature)
     return Ranking(
         candidates.prompt,
@@ -95,14 +94,14 @@ def agreement(rankings: Iterable[Ranking], others: Iterable[Ranking]) -> Estimat
     return wilson(sum(alike), len(alike))
 
 
-def temperature_for(scores: Sequence[Sequence[float]], target: float = TARGET, seed: int = 0) -> float:
-    """The temperature at which two random labelers agree on `target` of the pairs of these sets of gold scores.
+def temperature_for(candidates: Sequence[Candidates], target: float = TARGET, seed: int = 0) -> float:
+    """The temperature at which two random labelers agree on `target` of the pairs of these sets of responses.
 
     Found by bisection on the logarithm, with the same labelers and the same noise at every temperature.
     """
-    rng = np.random.default_rng(seed)
-    two = [[LABELERS[i] for i in rng.integers(len(LABELERS), size=2)] for _ in scores]
-    noise = [rng.gumbel(size=(2, len(each))) for each in scores]
+    rng, scores = np.random.default_rng(seed), [gold_scores(each) for each in candidates]
+    two = [[LABELERS[i] for i in rng.integers(len(LABELERS), size=2)] for _ in candidates]
+    noise = [rng.gumbel(size=(2, len(each.responses)))[:, _alikes(each)] for each in candidates]
 
     def agreed(temperature: float) -> float:
         ranks = [
@@ -130,6 +129,12 @@ def degenerate(candidates: Iterable[Candidates], seed: int, share: float = BROKE
 
 def _felt(scores: Sequence[float], labeler: Labeler, noise: NDArray[np.float64], temperature: float) -> tuple[int, ...]:
     return ranks_of(np.asarray(scores) * labeler.reliability / temperature + noise)
+
+
+def _alikes(candidates: Candidates) -> list[int]:
+    """For each response the first that is the same: the same text is felt the same."""
+    pairs = list(zip(candidates.responses, candidates.finished, strict=True))
+    return [pairs.index(pair) for pair in pairs]
 
 
 def _alike(ranks: Sequence[int], others: Sequence[int]) -> list[bool]:

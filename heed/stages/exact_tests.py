@@ -128,7 +128,8 @@ def recorded(rollouts: Rollouts, scored: Scored, toggled: Toggled, best: tuple[S
             left = replace(gap[0], message=f"`{name}`: {gap[0].message}", hint=UNEXPLAINED)
             if told is None and best is not None and name == "sampler_logprobs":
                 (told,) = name_cause([replace(left, severity="error")], best)
-            found.append(told or left)
+            told = told or left
+            found.append(replace(told, evidence={**told.evidence, "apart": True}))  # from the models' own logits
     return found
 
 

@@ -26,7 +26,7 @@ MEANINGS = {
     "sampler_logprobs": {"other": "NK13"},
 }
 """What a toggle means in another column than the policy's."""
-DROPOUT = (0.02, 0.05, 0.1, 0.2)
+DROPOUT = (0.01, 0.02, 0.05, 0.1, 0.2)
 MASKS = 32  # dropout masks that each row is scored under
 
 

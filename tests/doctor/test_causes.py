@@ -144,10 +144,12 @@ class TestSettle:
         exact = finding("NK7", "x", test="T2", toggle="dropout", gap=0.5, column="sampler_logprobs")
         assert ids(settle([self.fit, exact, self.numbers])) == ["NK7"]
 
-    def test_a_mistake_of_the_scorer_says_nothing_of_the_tokens(self) -> None:
+    def test_a_mistake_of_the_scorer_voids_what_was_weighed_by_it(self) -> None:
         scorer = finding("NK8", "x", test="T4", toggle="positions", gap=0.5, column="policy_logprobs")
         fit = finding("NK2", "x", fits="temperature=0.7", tests={"T7": {}})
-        assert ids(settle([fit, scorer, self.numbers])) == ["NK2", "NK8"]
+        assert ids(settle([fit, scorer, self.numbers])) == ["NK8"]
+        apart = finding("NK8", "x", test="T2", toggle="positions", gap=0.5, column="policy_logprobs", apart=True)
+        assert ids(settle([fit, apart, self.numbers])) == ["NK2", "NK8"]  # the tokens were weighed by exact logits
 
     def test_scores_that_differ_from_themselves_explain_every_comparison(self) -> None:
         dropout = finding("NK6", "x", test="T3")

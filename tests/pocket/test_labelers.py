@@ -69,7 +69,7 @@ def test_the_same_text_gets_the_same_rank() -> None:
 
 def test_two_labelers_agree_as_the_papers_do() -> None:
     train, held_out = like_sft_samples(0, 800), like_sft_samples(1, 800)
-    temperature = temperature_for([gold_scores(each) for each in train])
+    temperature = temperature_for(train)
     measured = agreement(simulate(held_out, 5, temperature), simulate(held_out, 6, temperature))
     assert measured.n > 3000
     assert measured.estimate == pytest.approx(0.73, abs=0.015 + (measured.high - measured.low) / 2)
