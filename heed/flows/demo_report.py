@@ -33,7 +33,7 @@ def write_report(root: Path, settings: DemoSettings, seconds: float) -> dict[str
         **gold_figures(rows, judged, settings.seed),
         **kl_figures(root),
         **reward_figures(root),
-        "nats_per_token": text_figures(root),
+        **text_figures(root),
         "candidate_ties": candidate_ties(root),
         "grammatical": {name: share([each.grammatical for each in found]) for name, found in judged.items()},
         "seconds": round(seconds, 1),
@@ -127,9 +127,20 @@ def gold_scores(ranking: Ranking) -> list[float]:
 
 
 def text_figures(root: Path) -> dict[str, Any]:
-    """Nats per token of held-out prose under each model: the alignment tax."""
-    models = read_json(root / "evaluate" / "report.json")["models"]
-    return {name: models[name]["nats_per_token"] for name in models}
+    """Nats per token of held-out prose under each model, and the rise over SFT, paired by row: the alignment tax.
+
+    `ptx_recovers` is the share of PPO's rise that PPO-ptx does not have; None where PPO's own is within its interval.
+    """
+    evaluated = read_json(root / "evaluate" / "report.json")
+    rise = {name: found for name, found in evaluated["nats_per_token_rise"].items() if name.startswith("ppo")}
+    found = {
+        "nats_per_token": {name: model["nats_per_token"] for name, model in evaluated["models"].items()},
+        "nats_per_token_rise": rise,
+    }
+    if "ppo-ptx" in rise:
+        certain = rise["ppo"]["low"] > 0
+        found["ptx_recovers"] = 1 - rise["ppo-ptx"]["estimate"] / rise["ppo"]["estimate"] if certain else None
+    return found
 
 
 def candidate_ties(root: Path) -> dict[str, Any]:
@@ -187,6 +198,8 @@ def show(root: Path, report: dict[str, Any], rows: list[dict[str, Any]], judged:
         "the gold order agrees with a labeler": report["reward_accuracy_ceiling"],
     }
     figures |= {f"nats per token of prose, {name}": found for name, found in report["nats_per_token"].items()}
+    rises = report["nats_per_token_rise"].items()
+    figures |= {f"rise of that over SFT, {name}": found for name, found in rises}
     print_figures(figures, "what the loop did, with 95 % intervals")
     print(f"{report['seconds']:.0f} seconds, {report['peak_memory_mb']} MB at most")
     print(f"\nwrote  {root / 'report.json'}  and all answers in {root / 'samples.jsonl'}")

@@ -53,6 +53,9 @@ def report(
         "reward_models": dict(settings.reward_models),
         "models": {name: model_figures(prompts.records, model, settings.seed) for name, model in answered.items()},
         "against_baseline": {name: against(answered[name], answered[baseline], settings.seed) for name in others},
+        "nats_per_token_rise": {
+            name: found for name in others if (found := text_rise(answered[name], answered[baseline], settings.seed))
+        },
     }
 
 
@@ -88,6 +91,13 @@ def against(model: Answered, baseline: Answered, seed: int) -> dict[str, dict[st
             "length_controlled_win_rate": at_equal_length.as_dict(),
         }
     return found
+
+
+def text_rise(model: Answered, baseline: Answered, seed: int) -> dict[str, Any] | None:
+    """The alignment tax: by how much running text costs more nats per token than under the baseline, row by row."""
+    if model.text_loss is None or baseline.text_loss is None:
+        return None
+    return bootstrap_difference(model.text_loss.numpy(), baseline.text_loss.numpy(), seed).as_dict()
 
 
 def sample_rows(records: list[Prompt], answered: dict[str, Answered]) -> list[dict[str, Any]]:

@@ -31,6 +31,7 @@ def test_report_has_every_figure_with_its_interval(finished: Path) -> None:
         report["gold_win_rate"], report["kl_exact"], report["reward_accuracy"], report["reward_accuracy_ceiling"],
         *report["right_answers"]["sft"].values(), *report["right_answers"]["ppo"].values(),
         *(report["nats_per_token"][name] for name in ("base", "sft", "ppo", "ppo-ptx")),
+        *(report["nats_per_token_rise"][name] for name in ("ppo", "ppo-ptx")),
     ]  # fmt: skip
     for found in estimates:
         assert set(found) == {"estimate", "low", "high", "n"}

@@ -127,6 +127,10 @@ def test_every_figure_has_its_interval_and_n(finished: Path) -> None:
     assert set(found["against_baseline"]) == {"ppo", "base"}
     assert found["models"]["sft"]["kl"]["exact"]["estimate"] == 0.0
     assert found["models"]["ppo"]["kl"]["exact"]["low"] > 0
+    nats = {name: model["nats_per_token"]["estimate"] for name, model in found["models"].items()}
+    for name, rise in found["nats_per_token_rise"].items():
+        assert rise["estimate"] == pytest.approx(nats[name] - nats["sft"], abs=1e-6)
+    assert set(found["nats_per_token_rise"]) == {"ppo", "base"}
 
 
 def test_rows_hold_what_the_report_sums_up(finished: Path) -> None:
