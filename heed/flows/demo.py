@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from heed.data.hygiene import split_by_group
 from heed.errors import ConfigError
 from heed.flows.demo_report import write_report
@@ -66,6 +68,7 @@ def run(settings: DemoSettings) -> Path:
     """Generate the world, run every stage, judge the result by the gold score, and write report.json."""
     place, started = Place(Path(settings.output).expanduser()), time.perf_counter()
     claim(place, settings)
+    torch.set_num_threads(1)  # products this small: two threads took three times as long as one, waiting for each other
     told = steps(place, settings)
     for number, (sentence, do) in enumerate(told.items(), start=1):
         log.info(TOLD, number, len(told), sentence)
