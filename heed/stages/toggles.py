@@ -45,7 +45,8 @@ class Toggled:
         self.longest = int((widths + rollouts.written.sum(1)).max())
         shortest = widths.argsort(stable=True).tolist()  # they had most of the padding
         self.rows, self.more = shortest[:ROWS], shortest[:MORE]
-        self.pads = torch.arange(1, min(MOST, max(FEWEST, int(widths.max() - widths.min()))) + 1)
+        widest = rollouts.prompts.shape[1]  # of the rollout, not only of these rows: they were padded to it
+        self.pads = torch.arange(1, min(MOST, max(FEWEST, widest - int(widths.min()))) + 1)
 
     def explain(self, column: str, line: Tensor, alike: bool = True) -> Finding | None:
         """The toggle that gives a column of the file, as a finding; None where there is none. `alike`: a likeness will
