@@ -49,8 +49,10 @@ def settings(path: Path, **changes: Any) -> PPOSettings:
     return PPOSettings(model="m", reward_model="r", output=str(path), **{**small, **changes})
 
 
-def rollout(roles: Roles, doctor: Doctor, seed: int = 1, count: int = 32) -> Rollout:
+def rollout(roles: Roles, doctor: Doctor, seed: int = 1, count: int = 32, longest: int = 0) -> Rollout:
+    """`count` rows; `longest`: the last prompt has so many tokens, and pads all others to them."""
     asked = [[2 + (7 * i + j) % 250 for j in range(1 + i % 7)] for i in range(count)]
+    asked[-1] = asked[-1] if not longest else [2 + j for j in range(longest)]
     prompts = left_padded(asked, 1, CPU)
     responses = roles.policy.generate(prompts, 10, 1.0, torch.Generator().manual_seed(seed))
     scored = compare(roles.policy, roles.reference, prompts, responses, 1.0, doctor.observers(prompts, responses))
@@ -92,11 +94,9 @@ def test_dropout_while_scoring_is_named_and_nothing_else(roles: Roles, tmp_path:
     assert any("resid_dropout" in name for name in row["evidence"]["modules"])
 
 
-@pytest.mark.parametrize("shared", [True, False])
-def test_positions_that_count_pads_are_named(
-    roles: Roles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool
-) -> None:
-    """Where the sampler shares the fault T2 is blind and T4 is not; the toggles say what it is."""
+@pytest.fixture
+def counted_pads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scoring counts positions from the first pad; sampling does not."""
     right = Trunk.hidden
 
     def hidden(trunk: Trunk, tokens: Any, mask: Any, cache: Any = None) -> Any:
@@ -106,6 +106,12 @@ def test_positions_that_count_pads_are_named(
         return trunk.body(input_ids=tokens, attention_mask=mask.long(), position_ids=positions).last_hidden_state
 
     monkeypatch.setattr(Trunk, "hidden", hidden)
+
+
+@pytest.mark.usefixtures("counted_pads")
+@pytest.mark.parametrize("shared", [True, False])
+def test_positions_that_count_pads_are_named(roles: Roles, tmp_path: Path, shared: bool) -> None:
+    """Where the sampler shares the fault T2 is blind and T4 is not; the toggles say what it is."""
     doctor = Doctor(roles, settings(tmp_path, allow_biased_kl=True, microbatch=32), tmp_path)
     made = rollout(roles, doctor)
     if shared:
@@ -114,6 +120,15 @@ def test_positions_that_count_pads_are_named(
     assert named.evidence["toggle"] == "positions"
     assert doctor.chart.summary()["tests"]["T4"] == "failed"
     assert doctor.chart.summary()["tests"]["T2"] == ("passed" if shared else "failed")
+
+
+@pytest.mark.usefixtures("counted_pads")
+def test_pads_beside_one_long_prompt_are_named(roles: Roles, tmp_path: Path) -> None:
+    """Only the shortest rows are scored again, and none of them is as long as what they were padded to."""
+    doctor = Doctor(roles, settings(tmp_path, allow_biased_kl=True, microbatch=80), tmp_path)
+    findings = doctor.examine(2, rollout(roles, doctor, count=80, longest=30))
+    (named,) = [found for found in findings if found.severity == "error"]
+    assert (named.id, named.evidence["toggle"]) == ("NK8", "positions")
 
 
 def test_labels_off_by_one_are_named(roles: Roles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
