@@ -41,6 +41,7 @@ from heed.training.optimizer import (
 from heed.training.optimizer import step as optimizer_step
 from heed.training.order import evenly_spaced, shuffled_batches
 from heed.training.run_dir import RunDir
+from heed.training.threads import SERIAL, RowThreads
 
 EVALUATIONS = 5
 VALIDATION_TOKENS = 100_000  # held-out tokens that are scored; more would not narrow the interval to speak of
@@ -139,7 +140,7 @@ def new_model(tokenizer: PreTrainedTokenizerBase, settings: PretrainSettings, de
     plain = device.type == "cpu" and in_bfloat16(settings, device)
     shape = GPT2Config(
         vocab_size=len(tokenizer), n_positions=settings.context, n_embd=settings.width,
-        n_layer=settings.layers, n_head=settings.heads, activation_function="gelu_pytorch_tanh",
+        n_layer=settings.layers, n_head=settings.heads, activation_function="relu",
         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, initializer_range=settings.width**-0.5,
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
         attn_implementation="eager" if plain else "sdpa",
@@ -161,12 +162,12 @@ def train(model: Policy, corpus: Corpus, settings: PretrainSettings, run_dir: Ru
     steps = len(batches)
     due = evenly_spaced(EVALUATIONS, steps)
     with model.trainable() as parameters, Progress("pretrain", steps) as progress:
-        optimizer = optimizer_for(parameters, settings)
+        optimizer, threads = optimizer_for(parameters, settings), RowThreads.for_model(model.trunk.model)
         for step, rows in enumerate(batches, start=1):
             started = time.perf_counter()
             factor = learning_rate_factor(step, steps, settings.optimizer)
             set_learning_rate(optimizer, factor)
-            loss = backpropagate(model, corpus.training[rows], settings)
+            loss = backpropagate(model, corpus.training[rows], settings, threads)
             norm = optimizer_step(optimizer, parameters.values(), settings.optimizer.max_grad_norm)
             seconds = time.perf_counter() - started
             rate = settings.optimizer.learning_rate * factor
@@ -188,17 +189,22 @@ def optimizer_for(
     return make_optimizer({"model": parameters.values()}, settings.optimizer)
 
 
-def backpropagate(model: Policy, rows: Tensor, settings: PretrainSettings) -> float:
+def backpropagate(model: Policy, rows: Tensor, settings: PretrainSettings, threads: RowThreads = SERIAL) -> float:
     """Gradient of the mean cross-entropy of a batch, in nats per token; the first token of a row is given."""
     device = model.trunk.device
-    tokens = rows.to(device)
-    mask = torch.ones_like(tokens, dtype=torch.bool)
-    counted = mask.clone()
-    counted[:, 0] = False
-    with torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16(settings, device)):
-        loss = -model.flat_logprobs(tokens, mask, counted).mean()
-    loss.backward()
-    return require_finite(float(loss.detach()), "the loss")
+    bfloat16 = in_bfloat16(settings, device)
+
+    def loss(part: Tensor) -> tuple[Tensor, float]:
+        tokens = part.to(device)
+        mask = torch.ones_like(tokens, dtype=torch.bool)
+        counted = mask.clone()
+        counted[:, 0] = False
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            mean = -model.flat_logprobs(tokens, mask, counted).mean() * (len(part) / len(rows))
+        return mean, float(mean.detach())
+
+    parts = [partial(loss, part) for part in threads.share([rows])]
+    return require_finite(sum(threads.backward(parts, list(model.parameters().values()))), "the loss")
 
 
 # ── results ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from heed import config
 from heed.data.batch import ranking_batch
@@ -38,6 +39,7 @@ from heed.training.optimizer import learning_rate_factor, make_optimizer, requir
 from heed.training.optimizer import step as optimizer_step
 from heed.training.order import evenly_spaced, shuffled_batches
 from heed.training.run_dir import RunDir
+from heed.training.threads import SERIAL, RowThreads
 
 FEW_COMPARISONS = 2000  # below, reward models of any size stay near chance (arXiv 2210.10760)
 WHILE_TRAINING = 500  # held-out rankings scored before the last step; after it all of them are
@@ -153,12 +155,12 @@ def train(
     steps, due = len(batches), evenly_spaced(settings.evaluations, len(batches))
     smooth: float | None = None
     with model.trainable() as parameters, Progress("reward", steps) as progress:
-        optimizer = optimizer_for(parameters, settings)
+        optimizer, threads = optimizer_for(parameters, settings), RowThreads.for_model(model.trunk.model)
         for step, rows in enumerate(batches, start=1):
             started = time.perf_counter()
             rankings = [training.rankings[i] for i in rows]
             set_learning_rate(optimizer, learning_rate_factor(step, steps, settings.optimizer))
-            metrics = backpropagate(model, rankings, settings)
+            metrics = backpropagate(model, rankings, settings, threads)
             metrics["grad_norm"] = optimizer_step(optimizer, parameters.values(), settings.optimizer.max_grad_norm)
             seconds = time.perf_counter() - started
             now = metrics["accuracy/train"]
@@ -177,30 +179,35 @@ def optimizer_for(parameters: dict[str, torch.nn.Parameter], settings: RewardSet
     return make_optimizer(groups, settings.optimizer, {"head": settings.head_learning_rate})
 
 
-def backpropagate(model: RewardModel, rankings: Sequence[EncodedRanking], settings: RewardSettings) -> dict[str, float]:
+def backpropagate(
+    model: RewardModel, rankings: Sequence[EncodedRanking], settings: RewardSettings, threads: RowThreads = SERIAL
+) -> dict[str, float]:
     """Add up the gradient of one step's loss; returns its parts.
 
         loss = mean over the step's prompts [ ranking term + centring · centring term ]
 
     Every microbatch's terms are divided by the step's number of prompts, so that their size changes nothing.
     """
-    sums = dict.fromkeys(("loss/ranking", "loss/centring", "accuracy/train"), 0.0)
-    longest = [max(len(text) for text in ranking.texts) for ranking in rankings]
-    responses = [len(ranking.texts) for ranking in rankings]
     pad, device, prompts = model.trunk.tokenizer.pad_token_id, model.trunk.device, len(rankings)
-    for rows in microbatches(longest, settings.microbatch_tokens, device.type, responses):
+
+    def loss(rows: list[int]) -> tuple[Tensor, tuple[float, float, float]]:
         batch = ranking_batch([rankings[i] for i in rows], pad)
         ranks, segments = batch.ranks.to(device), batch.segments.to(device)
-        with model.active():
-            scores = model.scores(batch.tokens.to(device), batch.mask.to(device))
-            ranking = ranking_terms(scores, ranks, segments).sum() / prompts
-            centring = centring_terms(scores, ranks, segments).sum() / prompts
-            (ranking + settings.centring * centring).backward()
+        scores = model.scores(batch.tokens.to(device), batch.mask.to(device))
+        ranking = ranking_terms(scores, ranks, segments).sum() / prompts
+        centring = centring_terms(scores, ranks, segments).sum() / prompts
         correct, better, _ = ranking_accuracy(scores.detach(), ranks, segments)
-        sums["loss/ranking"] += require_finite(float(ranking.detach()), "the loss")
-        sums["loss/centring"] += float(centring.detach())
-        sums["accuracy/train"] += float(mean_per_prompt(correct, segments[better]).sum()) / prompts
-    return sums
+        right = float(mean_per_prompt(correct, segments[better]).sum()) / prompts
+        parts = require_finite(float(ranking.detach()), "the loss"), float(centring.detach()), right
+        return ranking + settings.centring * centring, parts
+
+    longest = [max(len(text) for text in ranking.texts) for ranking in rankings]
+    responses = [len(ranking.texts) for ranking in rankings]
+    groups = threads.share(microbatches(longest, settings.microbatch_tokens, device.type, responses))
+    with model.active():
+        told = threads.backward([partial(loss, rows) for rows in groups], list(model.parameters().values()))
+    ranking, centring, right = (sum(column) for column in zip(*told, strict=True))
+    return {"loss/ranking": ranking, "loss/centring": centring, "accuracy/train": right}
 
 
 def measure(

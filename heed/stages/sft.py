@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from heed import config
 from heed.data.batch import sft_batch
 from heed.data.encode import EncodedDemonstration
@@ -32,6 +34,7 @@ from heed.training.optimizer import learning_rate_factor, make_optimizer, requir
 from heed.training.optimizer import step as optimizer_step
 from heed.training.order import evenly_spaced
 from heed.training.run_dir import RunDir
+from heed.training.threads import SERIAL, RowThreads
 
 SHOWN = ("loss/train", "loss/validation", "grad_norm")
 PRINTED = 5  # rows of the printed table
@@ -86,11 +89,12 @@ def train(
     run_dir.record(0, {"loss/validation": before.mean})
     with policy.trainable() as parameters, Progress("sft", len(batches)) as progress:
         optimizer = make_optimizer({"policy": parameters.values()}, settings.optimizer)
+        threads = RowThreads.for_model(policy.trunk.model, serial=settings.lora.dropout > 0)
         for step, parts in enumerate(batches, start=1):
             started = time.perf_counter()
             factor = learning_rate_factor(step, len(batches), settings.optimizer)
             set_learning_rate(optimizer, factor)
-            metrics = backpropagate(policy, parts, settings)
+            metrics = backpropagate(policy, parts, settings, threads)
             metrics["grad_norm"] = optimizer_step(optimizer, parameters.values(), settings.optimizer.max_grad_norm)
             metrics["learning_rate"] = settings.optimizer.learning_rate * factor
             seconds = time.perf_counter() - started
@@ -105,24 +109,27 @@ def train(
 
 
 def backpropagate(
-    policy: Policy, parts: dict[str, list[EncodedDemonstration]], settings: SFTSettings
+    policy: Policy, parts: dict[str, list[EncodedDemonstration]], settings: SFTSettings, threads: RowThreads = SERIAL
 ) -> dict[str, float]:
     """Add up the gradient of one step's loss; returns the loss of each part, in nats per token.
 
     L(θ) = −Σ log π_θ(token) / N      over the N tokens of the step that count: responses with their EOS, text
     """
     pad, device, tokens = policy.trunk.tokenizer.pad_token_id, policy.trunk.device, sum(map(counted, parts.values()))
-    losses = {}
+
+    def loss(lessons: list[EncodedDemonstration]) -> tuple[Tensor, float]:
+        batch = sft_batch(lessons, pad)
+        surprise = -policy.flat_logprobs(
+            batch.tokens.to(device), batch.mask.to(device), batch.response_mask.to(device)
+        ).sum()
+        return surprise / tokens, require_finite(float(surprise.detach()), "the loss")
+
+    losses, trained = {}, list(policy.parameters().values())
     for name, lessons in parts.items():
-        nats = 0.0
-        for rows in microbatches([len(lesson.tokens) for lesson in lessons], settings.microbatch_tokens, device.type):
-            batch = sft_batch([lessons[i] for i in rows], pad)
-            with policy.active(), adapter_dropout(policy, settings.lora.dropout):
-                surprise = -policy.flat_logprobs(
-                    batch.tokens.to(device), batch.mask.to(device), batch.response_mask.to(device)
-                ).sum()
-                (surprise / tokens).backward()
-            nats += require_finite(float(surprise.detach()), "the loss")
+        groups = microbatches([len(lesson.tokens) for lesson in lessons], settings.microbatch_tokens, device.type)
+        pieces = [partial(loss, [lessons[i] for i in rows]) for rows in threads.share(groups)]
+        with policy.active(), adapter_dropout(policy, settings.lora.dropout):
+            nats = sum(threads.backward(pieces, trained))
         if lessons:
             losses[f"loss/{name}"] = nats / counted(lessons)
     return losses

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,6 +19,10 @@ from heed.settings.ppo import PPOSettings
 from heed.stages.rollout import Rollout
 from heed.training.optimizer import Average, make_optimizer, require_finite, set_learning_rate
 from heed.training.optimizer import step as optimizer_step
+from heed.training.threads import RowThreads
+
+Loss = tuple[Tensor, dict[str, float]]
+"""A scalar to go back from, and the metrics of the rows that it is of."""
 
 
 class Update:
@@ -28,6 +33,7 @@ class Update:
 
     def __init__(self, roles: Roles, settings: PPOSettings, text: Tensor | None, generator: torch.Generator) -> None:
         self.roles, self.settings, self.text, self.generator = roles, settings, text, generator
+        self.threads = RowThreads.for_model(roles.policy.trunk.model)
         with roles.policy.trainable() as policy, roles.value.trainable() as value:
             self.policy_parameters: list[Parameter] = list(policy.values())
             self.value_parameters: list[Parameter] = list(value.values())
@@ -67,11 +73,15 @@ class Update:
         """One optimiser step of each model. Microbatches add up terms over the minibatch's count of tokens."""
         clip, tokens = self.settings.optimizer.max_grad_norm, rollout.mask[rows].sum()
         lengths = rollout.prompts.mask[rows].sum(dim=1) + rollout.responses.lengths[rows]
+        pieces = self.threads.share(rows[lengths.argsort(stable=True)].split(self.settings.microbatch))
         sums: dict[str, float] = {}
-        for piece in rows[lengths.argsort(stable=True)].split(self.settings.microbatch):
-            _add(sums, self._value_microbatch(piece, rollout, targets, tokens))
-            if with_policy:
-                _add(sums, self._policy_microbatch(piece, rollout, advantages, tokens))
+        with self.roles.value.active():
+            losses = [partial(self._value_loss, piece, rollout, targets, tokens) for piece in pieces]
+            _add(sums, self.threads.backward(losses, self.value_parameters))
+        if with_policy:
+            with self.roles.policy.active():
+                losses = [partial(self._policy_loss, piece, rollout, advantages, tokens) for piece in pieces]
+                _add(sums, self.threads.backward(losses, self.policy_parameters))
         if with_policy and self.text is not None:
             sums["loss/ptx"] = self._ptx(len(rows))
         require_finite(sum(sums.values()), "the loss")
@@ -82,29 +92,23 @@ class Update:
                 self.average.update()
         return sums
 
-    def _value_microbatch(self, rows: Tensor, rollout: Rollout, targets: Tensor, tokens: Tensor) -> dict[str, float]:
+    def _value_loss(self, rows: Tensor, rollout: Rollout, targets: Tensor, tokens: Tensor) -> Loss:
         prompts, responses = take(rollout.prompts, rollout.responses, rows)
         mask, columns = responses.mask, responses.mask.shape[1]
         old, target = rollout.values[rows, :columns], targets[rows, :columns]
-        with self.roles.value.active():
-            values = self.roles.value.values(prompts, responses)
-            loss = value_terms(values, old, target, mask, self.settings.value_clip_range).sum() / tokens
-            loss.backward()
-        return {"value/loss": float(loss.detach())}
+        values = self.roles.value.values(prompts, responses)
+        loss = value_terms(values, old, target, mask, self.settings.value_clip_range).sum() / tokens
+        return loss, {"value/loss": float(loss.detach())}
 
-    def _policy_microbatch(
-        self, rows: Tensor, rollout: Rollout, advantages: Tensor, tokens: Tensor
-    ) -> dict[str, float]:
+    def _policy_loss(self, rows: Tensor, rollout: Rollout, advantages: Tensor, tokens: Tensor) -> Loss:
         clip_range, temperature = self.settings.clip_range, self.settings.sampling.temperature
         prompts, responses = take(rollout.prompts, rollout.responses, rows)
         mask, columns = responses.mask, responses.mask.shape[1]
         old, gains = rollout.scored.logprobs[rows, :columns], advantages[rows, :columns]
-        with self.roles.policy.active():
-            logprobs = self.roles.policy.logprobs(prompts, responses, temperature)
-            loss = policy_terms(logprobs, old, gains, mask, clip_range).sum() / tokens
-            loss.backward()
+        logprobs = self.roles.policy.logprobs(prompts, responses, temperature)
+        loss = policy_terms(logprobs, old, gains, mask, clip_range).sum() / tokens
         now, share = logprobs.detach(), mask.sum() / tokens
-        return {
+        return loss, {
             "loss/policy": float(loss.detach()),
             "policy/approx_kl": float(approx_kl(now, old, mask) * share),
             "policy/clip_fraction": float(clip_fraction(now, old, gains, mask, clip_range) * share),
@@ -116,21 +120,23 @@ class Update:
         assert self.text is not None
         ptx, policy = self.settings.ptx, self.roles.policy
         rows = torch.randint(len(self.text), (max(1, round(ptx.ratio * episodes)),), generator=self.generator)
-        losses = []
+
+        def loss(piece: Tensor) -> Loss:
+            tokens = self.text[piece].to(policy.trunk.device)
+            everything = torch.ones_like(tokens, dtype=torch.bool)
+            counted = everything.clone()
+            counted[:, 0] = False
+            nats = -policy.flat_logprobs(tokens, everything, counted).mean() * len(piece) / len(rows)
+            return ptx.coef * nats, {"loss/ptx": float(nats.detach())}
+
+        pieces = [partial(loss, piece) for piece in self.threads.share(rows.split(self.settings.microbatch))]
         with policy.active():
-            for piece in rows.split(self.settings.microbatch):
-                tokens = self.text[piece].to(policy.trunk.device)
-                everything = torch.ones_like(tokens, dtype=torch.bool)
-                counted = everything.clone()
-                counted[:, 0] = False
-                loss = -policy.flat_logprobs(tokens, everything, counted).mean() * len(piece) / len(rows)
-                (ptx.coef * loss).backward()
-                losses.append(float(loss.detach()))
-        return sum(losses)
+            return sum(told["loss/ptx"] for told in self.threads.backward(pieces, self.policy_parameters))
 
 
-def _add(sums: dict[str, float], more: dict[str, float]) -> None:
-    """Add up; of `ratio_first`, the distance of the ratio from 1, keep the largest."""
-    for name, value in more.items():
-        together = max if name == "policy/ratio_first" else sum
-        sums[name] = together((sums.get(name, 0.0), value))
+def _add(sums: dict[str, float], pieces: list[dict[str, float]]) -> None:
+    """Add up what pieces tell; of `ratio_first`, the distance of the ratio from 1, keep the largest."""
+    for more in pieces:
+        for name, value in more.items():
+            together = max if name == "policy/ratio_first" else sum
+            sums[name] = together((sums.get(name, 0.0), value))

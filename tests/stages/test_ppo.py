@@ -26,6 +26,7 @@ from heed.settings.ppo import PPOSettings, PtxSettings
 from heed.stages import ppo
 from heed.stages.rollout import Question, collect, rollout_metrics
 from heed.stages.update import Update
+from heed.training import threads
 
 CPU = torch.device("cpu")
 LORA = LoraSettings(rank=4, alpha=8)
@@ -210,6 +211,15 @@ def test_microbatches_change_nothing(settings: PPOSettings, microbatch: int) -> 
     assert_close(parameters_after(parts), whole, atol=2e-5, rtol=0)
 
 
+def test_threads_change_nothing(settings: PPOSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    mild = with_(settings, optimizer={"learning_rate": 1e-3, "eps": 1e-3, "warmup": 0})
+    found = []
+    for count in (1, 2):
+        monkeypatch.setattr(threads, "cores", lambda count=count: count)
+        found.append(parameters_after(mild))
+    assert_close(found[1], found[0], atol=2e-5, rtol=0)
+
+
 def test_reference_and_reward_model_never_change(settings: PPOSettings) -> None:
     roles, rollout, update = rollout_and_update(settings)
     everything = dict(roles.policy.trunk.model.named_parameters())
@@ -229,8 +239,12 @@ def test_critic_warmup_leaves_the_policy_alone(settings: PPOSettings) -> None:
     assert all(torch.equal(p, q) for p, q in zip(roles.policy.parameters().values(), before, strict=True))
 
 
-def test_ptx_gradient_is_added_with_its_coefficient(settings: PPOSettings) -> None:
+@pytest.mark.parametrize("count", [1, 2])
+def test_ptx_gradient_is_added_with_its_coefficient(
+    settings: PPOSettings, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
     """g = g_ppo + coef · g_ptx, the second by autograd on the token mean of −log p over the text."""
+    monkeypatch.setattr(threads, "cores", lambda: count)
     text = torch.randint(2, 200, (3, 9), generator=torch.Generator().manual_seed(0))
     ptx = PtxSettings(coef=0.7, text=("unused",), ratio=3 / 8)
     roles, _, _ = rollout_and_update(settings)

@@ -21,6 +21,7 @@ from heed.models.tokenizer import train_tokenizer
 from heed.settings.common import OptimizerSettings
 from heed.settings.pretrain import PretrainSettings
 from heed.stages import pretrain
+from heed.training.threads import RowThreads
 
 CPU = torch.device("cpu")
 SOUNDS = {"cow": "moo", "dog": "woof", "cat": "meow", "hen": "cluck", "owl": "hoot"}
@@ -95,14 +96,15 @@ def test_stock_model_has_the_measured_loss(settings: PretrainSettings, text: Pat
     assert config.resid_pdrop == config.embd_pdrop == config.attn_pdrop == 0
 
 
-def test_gradient_is_that_of_the_mean_cross_entropy(settings: PretrainSettings, text: Path) -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+def test_gradient_is_that_of_the_mean_cross_entropy(settings: PretrainSettings, text: Path, threads: int) -> None:
     tokenizer = train_tokenizer("words", [text.read_text()], 64, 32)
     model = pretrain.new_model(tokenizer, settings, CPU)
     rows = torch.randint(3, len(tokenizer), (4, 16))
     gradients = []
     with model.trainable() as parameters:
         weight = parameters["transformer.h.0.attn.c_attn.weight"]
-        loss = pretrain.backpropagate(model, rows, settings)
+        loss = pretrain.backpropagate(model, rows, settings, RowThreads(threads))
         gradients.append(weight.grad.clone())
         weight.grad = None
         logits = model.trunk.model(rows).logits[:, :-1].reshape(-1, len(tokenizer))

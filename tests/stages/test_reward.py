@@ -29,6 +29,7 @@ from heed.models.trunk import Trunk
 from heed.settings.common import LoraSettings, OptimizerSettings, SamplingSettings
 from heed.settings.reward import EvaluateRewardSettings, RewardSettings
 from heed.stages import evaluate_reward, reward
+from heed.training import threads
 from heed.training.device import seed_everything
 
 CPU = torch.device("cpu")
@@ -145,12 +146,17 @@ def test_loss_of_the_first_step_by_hand(sft: str, tmp_path: Path) -> None:
     assert report(tmp_path / "run")["dropped"]["training"]["tied"] == 1
 
 
-def test_microbatches_do_not_change_the_parameters(sft: str, tmp_path: Path) -> None:
+def test_neither_microbatches_nor_threads_change_the_parameters(
+    sft: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = write(tmp_path / "train.jsonl", separable(32))
     weights = []
     coarse = {"learning_rate": 1e-2, "eps": 1e-4}  # or rounding decides where weights of no gradient go
-    for tokens in (1, 100, 100_000):
-        done = settings(sft, data, tmp_path / str(tokens), microbatch_tokens=tokens, optimizer=coarse, evaluations=1)
+    for tokens, count in ((1, 1), (100, 1), (100_000, 1), (100_000, 2)):
+        monkeypatch.setattr(threads, "cores", lambda count=count: count)
+        done = settings(
+            sft, data, tmp_path / f"{tokens}-{count}", microbatch_tokens=tokens, optimizer=coarse, evaluations=1
+        )
         reward.run(done)
         assert len(metrics(Path(done.output))) == 3
         weights.append(load_file(Path(done.output, "checkpoint", "adapter_model.safetensors")))

@@ -27,6 +27,7 @@ from heed.settings.common import LoraSettings, OptimizerSettings
 from heed.settings.sft import SFTSettings
 from heed.stages import completions, response_loss, sft
 from heed.stages.lessons import Lessons, counted, draw_batches
+from heed.training.threads import RowThreads
 
 CPU = torch.device("cpu")
 TEMPLATE = Template.named("dialogue")
@@ -119,12 +120,16 @@ def test_end_of_text_is_learned(tiny_directory: Path) -> None:
     assert found.nats[0] - found.nats[1] == pytest.approx(-float(last[0]), abs=1e-4)
 
 
-def test_gradient_is_that_of_the_formula(tiny_directory: Path, settings: SFTSettings) -> None:
+@pytest.mark.parametrize(("threads", "microbatch_tokens"), [(1, 1), (2, 1000)])
+def test_gradient_is_that_of_the_formula(
+    tiny_directory: Path, settings: SFTSettings, threads: int, microbatch_tokens: int
+) -> None:
     lessons = [lesson([10, 11, 12], [20, 21, 22, 23, 0]), lesson([30], [40, 0])]
     model = Policy(policy(str(tiny_directory)).trunk.merged_copy(None))
     name = "transformer.h.0.mlp.c_fc.weight"
     with model.trainable() as parameters:
-        losses = sft.backpropagate(model, {"train": lessons}, with_(settings, microbatch_tokens=1))
+        options = with_(settings, microbatch_tokens=microbatch_tokens)
+        losses = sft.backpropagate(model, {"train": lessons}, options, RowThreads(threads))
         accumulated = parameters[name].grad.clone()
         parameters[name].grad = None
         tokens = torch.tensor([[10, 11, 12, 20, 21, 22, 23, 0], [30, 40, 0, 7, 7, 7, 7, 7]])
