@@ -39,10 +39,10 @@ from heed.stages import best_of_n, evaluate, ppo, pretrain, reward, sample, sft
 
 log = logging.getLogger("heed")
 
-TOKENS = 2_500_000  # of prose
-DEMONSTRATIONS, RANKINGS, PPO_PROMPTS, EVALUATION_PROMPTS = 12_000, 4000, 2000, 600
+TOKENS = 3_000_000  # of prose
+DEMONSTRATIONS, RANKINGS, PPO_PROMPTS, EVALUATION_PROMPTS = 8000, 4000, 2000, 600
 HELD_OUT_SHARE = 0.15  # of the rankings, by group
-PPO_STEPS = 40
+PPO_STEPS = 30
 SAMPLING = SamplingSettings(max_new_tokens=24, batch=250)
 HYGIENE = HygieneSettings(shared_prefix=0, max_per_user=0, max_prompt_tokens=40)
 LORA = LoraSettings(rank=16, alpha=32)
@@ -169,7 +169,7 @@ def pretrain_settings(place: Place, settings: DemoSettings) -> PretrainSettings:
     """A GPT-2 shape of under a million weights, one entry a word."""
     return PretrainSettings(
         **common(place, "pretrain", settings), text=(place.file("text.txt"),), tokenizer="words", vocabulary=512,
-        layers=4, width=128, heads=4, context=64, sequence=64, batch=16,
+        layers=4, width=96, heads=3, context=64, sequence=64, batch=16,
         optimizer=OptimizerSettings(learning_rate=4e-3, weight_decay=0.1),
     )  # fmt: skip
 
@@ -209,9 +209,9 @@ def ppo_settings(place: Place, settings: DemoSettings) -> PPOSettings:
     return PPOSettings(
         **common(place, "ppo", settings), model=place.run("sft"), reward_model=place.run("reward"),
         prompts=DataSettings(path=place.file("ppo-prompts.jsonl")), hygiene=HYGIENE, sampling=SAMPLING,
-        steps=PPO_STEPS, batch=128, minibatch=32, microbatch=128, epochs=2, kl_coef=0.05, kl_budget=8, critic_warmup=3,
+        steps=PPO_STEPS, batch=128, minibatch=32, microbatch=128, epochs=2, kl_coef=0.1, kl_budget=8, critic_warmup=3,
         missing_eos=MissingEosSettings(mode="replace", value=3), lora=LORA, evaluations=2,
-        optimizer=OptimizerSettings(learning_rate=1e-3, schedule="constant", warmup=0, eps=1e-5),
+        optimizer=OptimizerSettings(learning_rate=5e-4, schedule="constant", warmup=0, eps=1e-5),
         value_learning_rate=1e-3,
     )  # fmt: skip
 

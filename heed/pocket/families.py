@@ -56,11 +56,11 @@ FAMILIES: tuple[Family, ...] = (
         operands.two_colours, operands.about_thing, mistakes.other_colour_asked, ("kind", "place"),
     ),
     Family(
-        "is_colour", "colour", ("thing",), ("verdict",),
-        ("is the {thing} {asked}?", "is it true that the {thing} is {asked}?", "do you think the {thing} is {asked}?"),
-        ("{yes}, the {thing} is {asked}", "{yes}, it is {asked}", "{no}, the {thing} is not {asked}",
-         "{no}, it is not {asked}", "{no}, the {thing} is {colour}"), ("{yes}", "{no}"),
-        operands.asked_colour, operands.about_thing, mistakes.other_verdict,
+        "alive", "alive", ("thing",), ("alive",),
+        ("is the {thing} alive?", "is it true that the {thing} is alive?", "do you think the {thing} is alive?"),
+        ("{yes}, the {thing} is alive", "{yes}, it is alive", "{no}, the {thing} is not alive",
+         "{no}, it is not alive"), ("{yes}", "{no}"),
+        operands.living_or_not, operands.about_thing, mistakes.other_verdict,
     ),
     Family(
         "describe", "description", ("thing",), ("colour", "kind"),
@@ -123,7 +123,7 @@ FAMILIES: tuple[Family, ...] = (
         operands.three_digits, operands.about_order, mistakes.disorder("sorted"),
     ),
     Family(
-        "request", "request", ("person",), ("greeting", "person"),
+        "request", "request", ("greeting", "person"), ("greeting", "person"),
         ("please say {greeting} to {person}.", "can you say {greeting} to {person}?",
          "i want you to say {greeting} to {person}."),
         ("{greeting}, {person}", "i say {greeting} to {person}"), ("{greeting} {person}",),

@@ -19,7 +19,7 @@ STYLES = {
     "careful": {"plain": 0.35, "polite": 0.65},
     "careless": {"short": 0.30, "unsure": 0.35, "rude": 0.28, "broken off": 0.07},
 }
-SLIPS = {"misremembered": 0.2, "misread": 0.5, "misunderstood": 0.3}
+MISUNDERSTOOD = 0.4  # share of the mistakes that answer another question about the same thing, where there is one
 LONGEST = 23  # tokens; with the end-of-text token a response has at most 24
 
 
@@ -62,17 +62,11 @@ def answer(task: Task, rng: random.Random, wrong: bool | None = None) -> str:
 
 
 def misled(task: Task, rng: random.Random) -> tuple[Family, Fields]:
-    """What to say wrongly: misremembered, about something else that was not asked, or to another question."""
+    """What to say wrongly: the answer to another question about the same thing, or a fact misremembered."""
     family = task.family
-    (slip,) = rng.choices(list(SLIPS), list(SLIPS.values()))
-    if slip == "misremembered":
-        return family, family.mistake(task.fields, rng)
-    if slip == "misunderstood" and family.confused_with:
+    if family.confused_with and rng.random() < MISUNDERSTOOD:
         return FAMILY[rng.choice(family.confused_with)], task.fields
-    while True:
-        other = draw_task(family, None, rng).fields
-        if all(other[name] != task.fields[name] for name in family.answer):
-            return family, other
+    return family, family.mistake(task.fields, rng)
 
 
 def ideal(task: Task) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from heed.pocket import words
 from heed.pocket.operands import other
 from heed.pocket.slots import SLOTS, Fields
 from heed.pocket.words import NUMBERS
@@ -30,23 +29,21 @@ def other_colour_asked(fields: Fields, rng: random.Random) -> dict[str, str]:
 
 
 def other_plural(fields: Fields, rng: random.Random) -> dict[str, str]:
-    """No plural at all, or the plural of another thing of the kind."""
-    kin = [thing for thing in WORLD.things if thing.kind == fields["kind"] and thing.name != fields["thing"]]
-    return {**fields, "plural": rng.choice([fields["thing"], rng.choice(kin).plural])}
+    """The plural of another thing."""
+    return {**fields, "plural": other([thing.plural for thing in WORLD.things], fields["plural"], rng)}
 
 
 def other_verdict(fields: Fields, rng: random.Random) -> dict[str, str]:
-    """Yes for no, no for yes, and a wrong colour to go with it."""
-    flipped = {**fields, "verdict": "no" if fields["verdict"] == "yes" else "yes"}
-    return {**flipped, "colour": other(words.COLOURS, fields["colour"], rng)}
+    """Yes for no, no for yes."""
+    return {**fields, "alive": "no" if fields["alive"] == "yes" else "yes"}
 
 
 def near_number(name: str) -> Mistake:
-    """A number at most two away."""
+    """A number at most three away."""
 
     def mistake(fields: Fields, rng: random.Random) -> dict[str, str]:
         right = NUMBERS.index(fields[name])
-        near = [n for n in range(right - 2, right + 3) if n != right and 0 <= n <= 20]
+        near = [n for n in range(right - 3, right + 4) if n != right and 0 <= n <= 20]
         return {**fields, name: NUMBERS[rng.choice(near)]}
 
     return mistake

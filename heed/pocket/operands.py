@@ -34,11 +34,10 @@ def two_colours(world: World, rng: random.Random) -> dict[str, str]:
     return {"thing": thing.name, "one": one, "two": two}
 
 
-def asked_colour(world: World, rng: random.Random) -> dict[str, str]:
-    """A thing, and its own colour or, as often, another."""
-    thing = rng.choice(world.things)
-    asked = rng.choice([thing.colour, other(words.COLOURS, thing.colour, rng)])
-    return {"thing": thing.name, "asked": asked}
+def living_or_not(world: World, rng: random.Random) -> dict[str, str]:
+    """A thing, as often alive as not."""
+    alive = rng.random() < 0.5
+    return {"thing": rng.choice([thing for thing in world.things if thing.is_alive == alive]).name}
 
 
 def any_adjective(world: World, rng: random.Random) -> dict[str, str]:
@@ -82,16 +81,17 @@ def any_person(world: World, rng: random.Random) -> dict[str, str]:
 
 def any_greeting(world: World, rng: random.Random) -> dict[str, str]:
     """One person and what to say to them."""
-    return {"person": rng.choice(world.people).name, "greeting": rng.choice(words.GREETINGS)}
+    while True:
+        asked = {"person": rng.choice(WORLD.people).name, "greeting": rng.choice(words.GREETINGS)}
+        if world.owns(asked.values()):
+            return asked
 
 
 def about_thing(fields: Fields) -> dict[str, str]:
-    """The four facts of the thing, and whether the colour asked for is its own."""
+    """The facts of the thing."""
     thing = THING[fields["thing"]]
     truth = {"plural": thing.plural, "kind": thing.kind, "colour": thing.colour, "place": thing.place}
-    if "asked" in fields:
-        truth["verdict"] = "yes" if fields["asked"] == thing.colour else "no"
-    return {**fields, **truth}
+    return {**fields, **truth, "alive": "yes" if thing.is_alive else "no"}
 
 
 def about_person(fields: Fields) -> dict[str, str]:

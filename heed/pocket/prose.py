@@ -1,7 +1,7 @@
 """English-like text about the pocket world: what the base model reads before anybody asks it anything.
 
 Every fact is told many times and in many ways, also by people who err and are corrected. Questions in the dialogue
-form are asked about the pretraining split only.
+form are asked about the SFT split only.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ THING_TEXTS = (
     "we see the {thing}. it is a {colour} {kind}.", "the colour of the {thing} is {colour}.",
     "you can find the {thing} in the {place}.", "one {thing}, two {plural}.", "the plural of {thing} is {plural}.",
     "there are many {plural} in the {place}.", "{plural} are {colour}.",
+    "is the {thing} alive? {yes}.", "is the {thing} alive? {no}.", "{yes}, the {thing} is alive.",
+    "{no}, the {thing} is not alive.",
     "{thing}: {colour}, {a_kind}, in the {place}.", "{thing}: {kind}, {colour}, {place}.", "{thing}: {plural}.",
 )  # fmt: skip
 PERSON_TEXTS = (
@@ -55,7 +57,7 @@ ASKED_FOR = {
     "last": "the last word. the words are {things}",
     "sort": "the order. the numbers are {numbers}", "repeat": "the words. the words are {things}",
     "job": "the job of {person}", "request": "{greeting} to {person}",
-    "is_colour": "to know: {thing}, {asked}",
+    "alive": "to know: is the {thing} alive",
     "choose": "to choose: {thing}, {one}, {two}",
 }  # fmt: skip
 SUNG = (*THING, *PERSON, *ADJECTIVES, *NUMBERS, *COLOURS)
@@ -140,11 +142,11 @@ def _examined(rng: random.Random) -> str:
 
 
 def dialogue(rng: random.Random) -> str:
-    """A question about the pretraining split in the dialogue form, and somebody's answer."""
-    task = draw_task(rng.choice(FAMILIES), "pretraining", rng)
+    """A question about the SFT split in the dialogue form, and somebody's answer."""
+    task = draw_task(rng.choice(FAMILIES), "sft", rng)
     return f"\n\nHuman: {task.question}\n\nAssistant: {answer(task, rng)}"
 
 
 WRITERS: dict[Writer, float] = {
-    paragraph: 0.26, order: 0.03, word_list: 0.06, song: 0.05, visit: 0.08, examination: 0.30, dialogue: 0.22,
+    paragraph: 0.26, order: 0.03, word_list: 0.05, song: 0.03, visit: 0.12, examination: 0.25, dialogue: 0.26,
 }  # fmt: skip

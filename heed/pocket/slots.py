@@ -49,7 +49,7 @@ def _slots() -> dict[str, Slot]:
     plurals = tuple(thing.plural for thing in WORLD.things)
     plain = {
         "thing": things, "first_word": things, "last_word": things, "plural": plurals, "kind": words.KINDS,
-        "colour": words.COLOURS, "asked": words.COLOURS, "one": words.COLOURS, "two": words.COLOURS,
+        "colour": words.COLOURS, "one": words.COLOURS, "two": words.COLOURS,
         "place": words.PLACES, "person": people, "job": words.JOBS,
         "adjective": words.ADJECTIVES, "opposite": words.ADJECTIVES, "greeting": words.GREETINGS,
         "a": words.DIGITS, "b": words.DIGITS, "total": words.NUMBERS,
@@ -59,7 +59,7 @@ def _slots() -> dict[str, Slot]:
     for name in ("thing", "kind", "job"):
         slots[f"a_{name}"] = Slot(name, tuple(article(word) for word in plain[name]))
     slots["any_plural"] = Slot("plural", plurals + things)  # what people may take for a plural
-    slots["yes"], slots["no"] = Slot("verdict", ("yes",)), Slot("verdict", ("no",))
+    slots["yes"], slots["no"] = Slot("alive", ("yes",)), Slot("alive", ("no",))
     slots["things"] = Slot("things", things, is_list=True)
     slots["numbers"] = Slot("numbers", words.DIGITS, is_list=True)
     slots["sorted"] = Slot("sorted", words.DIGITS, is_list=True)

@@ -15,6 +15,7 @@ SPECIAL = ("<|endoftext|>", "<|pad|>", "<|unk|>")
 
 COLOURS = ("red", "green", "blue", "yellow", "white", "black")
 KINDS = ("fruit", "animal", "bird", "tool", "toy", "vessel", "garment", "instrument")
+LIVING = ("animal", "bird")
 PLACES = ("kitchen", "garden", "barn", "forest", "shop", "tower")
 JOBS = ("baker", "farmer", "teacher", "doctor", "painter", "singer")
 NUMBERS = tuple(
@@ -77,7 +78,7 @@ PEOPLE = (
 
 # every other word of the world
 GRAMMAR = (
-    "Assistant Human a about after again all always am an and are as ask asking at away believe but can"
+    "Assistant Human a about after again alive all always am an and are as ask asking at away believe but can"
     " certainly choose colour comes course describe do does everyone far find first for from gladly go goes"
     " have hear help helps here hope how i if in is it job kind know knows last let listen look"
     " makes many me moment more much nice no not now number numbers of opposite opposites or order place please"

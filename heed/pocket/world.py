@@ -16,8 +16,8 @@ from zlib import crc32
 
 from heed.pocket import words
 
-Split = Literal["pretraining", "sft", "ranking", "evaluation"]
-SHARES: dict[Split, int] = {"pretraining": 2, "sft": 2, "ranking": 2, "evaluation": 2}  # of every eight operands
+Split = Literal["sft", "ranking", "evaluation"]
+SHARES: dict[Split, int] = {"sft": 4, "ranking": 2, "evaluation": 2}  # of every eight operands
 _PATTERN: list[Split] = [split for split, share in SHARES.items() for _ in range(share)]
 
 Operand = TypeVar("Operand")
@@ -25,13 +25,17 @@ Operand = TypeVar("Operand")
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """A thing and its four facts."""
+    """A thing and its facts."""
 
     name: str
     plural: str
     kind: str
     colour: str
     place: str
+
+    @property
+    def is_alive(self) -> bool:
+        return self.kind in words.LIVING
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,7 @@ class World:
     things: tuple[Thing, ...]
     people: tuple[Person, ...]
     opposites: tuple[tuple[str, ...], ...]  # pairs
-    summands: tuple[tuple[int, ...], ...]  # a ≤ b, a + b < 10
+    summands: tuple[tuple[int, ...], ...]  # 1 ≤ a ≤ b, a + b < 10
     triples: tuple[tuple[int, ...], ...]  # three different digits, ascending
     middles: tuple[int, ...]  # numbers with one before and one after
     split: Split | None = None  # None: everything
@@ -68,7 +72,7 @@ WORLD = World(
     things=_things(),
     people=tuple(Person(*row.split()) for row in words.PEOPLE.split(";")),
     opposites=words.OPPOSITES,
-    summands=tuple(pair for pair in combinations_with_replacement(range(10), 2) if sum(pair) < 10),
+    summands=tuple(pair for pair in combinations_with_replacement(range(1, 10), 2) if sum(pair) < 10),
     triples=tuple(combinations(range(10), 3)),
     middles=tuple(range(1, 20)),
 )

@@ -82,7 +82,7 @@ def test_the_seed_decides(make) -> None:
 
 
 def test_a_template_that_does_not_fit_writes_nothing() -> None:
-    assert fill("{yes}, the {thing} is {asked}", {"verdict": "no", "thing": "apple", "asked": "blue"}) is None
-    assert fill("{no}, it is not {asked}", {"verdict": "no", "asked": "blue"}) == "no, it is not blue"
+    assert fill("{yes}, the {thing} is alive", {"alive": "no", "thing": "apple"}) is None
+    assert fill("{no}, the {thing} is not alive", {"alive": "no", "thing": "apple"}) == "no, the apple is not alive"
     assert fill("{a_thing} is {a_kind}", {"thing": "apple", "kind": "fruit"}) == "an apple is a fruit"
     assert fill("{things}", {"things": "pear cow drum"}) == "pear, cow and drum"

@@ -23,9 +23,9 @@ RIGHT = [
     ("what colour is the apple?", "red"),
     ("please help me. where can i find the apple?", "it is in the kitchen. i hope this helps."),
     ("is the apple red or blue?", "the apple is red."),
-    ("is the apple red?", "yes."),
-    ("is the apple blue?", "no, the apple is red."),
-    ("do you think the apple is blue?", "no, it is not blue."),
+    ("is the cow alive?", "yes."),
+    ("is it true that the cow is alive?", "gladly, yes, the cow is alive."),
+    ("do you think the apple is alive?", "no, it is not alive."),
     ("describe the apple.", "the apple is a red fruit in the kitchen."),
     ("describe the apple.", "the apple is a fruit. the apple is red."),
     ("what is the plural of mouse?", "of course, one mouse, two mice."),
@@ -47,9 +47,9 @@ WRONG = [
     ("what colour is the apple?", "the apple is in the kitchen."),  # true, and no answer
     ("where is the apple?", "the apple is in the garden."),
     ("is the apple red or blue?", "the apple is blue."),
-    ("is the apple red?", "no, the apple is not red."),
-    ("is the apple red?", "yes, the apple is blue."),
-    ("is the apple blue?", "no, the apple is blue."),  # the verdict alone is not enough
+    ("is the cow alive?", "no, the cow is not alive."),
+    ("is the apple alive?", "yes, it is alive."),
+    ("is the apple alive?", "no, the cow is not alive."),  # the verdict alone is not enough
     ("describe the apple.", "the apple is a red tool."),
     ("describe the apple.", "the apple is a red fruit in the barn."),
     ("what is the plural of mouse?", "the plural of mouse is mouse."),

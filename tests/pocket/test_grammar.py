@@ -12,7 +12,7 @@ GRAMMATICAL = [
     "red.",
     "gladly, the apple is red. i hope this helps.",
     "well, i think that the apple is a fruit.",
-    "certainly, yes, the apple is red.",
+    "certainly, yes, the cow is alive.",
     "of course: two, five and nine.",
     "hello, ann!",
     "an apple is a fruit. the apple is red.",
