@@ -1,7 +1,6 @@
 """English-like text about the pocket world: what the base model reads before anybody asks it anything.
 
-Every fact is told many times and in many ways, also by people who err and are corrected. Questions in the dialogue
-form are asked about the SFT split only.
+Every fact is told many times and in many ways. Questions in the dialogue form are asked about the SFT split only.
 """
 
 from __future__ import annotations
