@@ -26,6 +26,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from heed.batches import PromptBatch
 from heed.data.template import Template
+from heed.doctor import weights
 from heed.formulas.advantages import shaped_rewards
 from heed.models.policy import Observer, Policy
 from heed.models.roles import Roles, trained_copy, value_model_from
@@ -121,6 +122,7 @@ class Bench:
         """One step; both steps of a pair draw the same responses to the same prompts."""
         timed = self.clock.timed
         generator = seed_everything(pair)
+        self.doctor.drawn_with = weights.fingerprint(self.doctor.policy)  # the twin's update, which it did not see
         questions = [self._question(generator) for _ in range(self.shape.batch)]
         started = time.process_time()
         if watched:

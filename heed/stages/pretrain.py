@@ -163,7 +163,8 @@ def train(model: Policy, corpus: Corpus, settings: PretrainSettings, run_dir: Ru
     steps = len(batches)
     due = evenly_spaced(EVALUATIONS, steps)
     with model.trainable() as parameters, Progress("pretrain", steps) as progress:
-        optimizer, threads = optimizer_for(parameters, settings), RowThreads.for_model(model.trunk.model)
+        threads = RowThreads.for_model(model.trunk.model)
+        optimizer = optimizer_for(parameters, settings, threads.count)
         for step, rows in enumerate(batches, start=1):
             started = time.perf_counter()
             factor = learning_rate_factor(step, steps, settings.optimizer)
@@ -182,11 +183,11 @@ def train(model: Policy, corpus: Corpus, settings: PretrainSettings, run_dir: Ru
 
 
 def optimizer_for(
-    parameters: Mapping[str, torch.nn.Parameter], settings: PretrainSettings
+    parameters: Mapping[str, torch.nn.Parameter], settings: PretrainSettings, threads: int = 1
 ) -> torch.optim.Optimizer | MuonWithAdamW:
     """Muon learns facts and copying from half the tokens that AdamW needs (the pocket world, docs/pocket-world.md)."""
     if settings.method == "muon":
-        return MuonWithAdamW(parameters, settings.optimizer)
+        return MuonWithAdamW(parameters, settings.optimizer, threads)
     return make_optimizer({"model": parameters.values()}, settings.optimizer)
 
 

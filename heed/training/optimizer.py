@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -43,18 +44,25 @@ class MuonWithAdamW:
 
     Muon (Jordan et al. 2024) replaces a matrix's momentum by the nearest orthogonal matrix, so that directions that
     are rare in the gradient move as fast as frequent ones. Its step is scaled to the size of AdamW's, so that one
-    learning rate serves both.
+    learning rate serves both. `threads` share the matrices; the numbers are the same for any number of them.
     """
 
-    def __init__(self, named: Mapping[str, Parameter], settings: OptimizerSettings) -> None:
+    def __init__(self, named: Mapping[str, Parameter], settings: OptimizerSettings, threads: int = 1) -> None:
         matrices = [parameter for name, parameter in named.items() if parameter.ndim == 2 and is_inner(name)]
         others = [parameter for name, parameter in named.items() if parameter.ndim != 2 or not is_inner(name)]
-        muon = torch.optim.Muon(
-            matrices, lr=settings.learning_rate, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw"
-        )
-        for group in muon.param_groups:
-            group["peak"] = settings.learning_rate
-        self.optimizers = (muon, make_optimizer({"others": others}, settings))
+        matrices.sort(key=lambda matrix: -matrix.numel())
+        parts = [part for i in range(threads) if (part := matrices[i::threads])]
+        muons = [
+            torch.optim.Muon(
+                part, lr=settings.learning_rate, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw"
+            )
+            for part in parts
+        ]
+        for muon in muons:
+            for group in muon.param_groups:
+                group["peak"] = settings.learning_rate
+        self.optimizers = (*muons, make_optimizer({"others": others}, settings))
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -63,8 +71,11 @@ class MuonWithAdamW:
 
     def step(self) -> None:
         """Both take a step."""
-        for optimizer in self.optimizers:
-            optimizer.step()
+        if self._pool is None:
+            for optimizer in self.optimizers:
+                optimizer.step()
+        else:
+            list(self._pool.map(lambda optimizer: optimizer.step(), self.optimizers))
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients."""

@@ -156,3 +156,18 @@ def test_a_muon_step_is_nearly_orthogonal_whatever_the_gradient_and_its_size_fol
     assert singular[0] == pytest.approx(size, rel=0.35)
     assert singular[1] > 0.2 * singular[0]  # the weak direction, a hundredth in the gradient
     assert all(parameter.grad is None for parameter in named.values())
+
+
+def test_threads_of_muon_change_no_number() -> None:
+    found = []
+    for threads in (1, 3):
+        torch.manual_seed(0)
+        block = torch.nn.Sequential(torch.nn.Linear(8, 24), torch.nn.Linear(24, 8), torch.nn.Linear(8, 4))
+        optimizer = MuonWithAdamW(dict(block.named_parameters()), OptimizerSettings(learning_rate=1e-2), threads)
+        assert len(optimizer.param_groups) == threads + 1
+        for _ in range(3):
+            block(torch.ones(2, 8)).square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        found.append(torch.cat([parameter.detach().flatten() for parameter in block.parameters()]))
+    assert torch.equal(*found)
