@@ -73,7 +73,7 @@ def run(settings: DemoSettings) -> Path:
     for number, (sentence, do) in enumerate(told.items(), start=1):
         log.info(TOLD, number, len(told), sentence)
         do()
-    write_report(place.root, settings, time.perf_counter() - started)
+    write_report(place.root, settings, started)
     return place.root
 
 

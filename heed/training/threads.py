@@ -61,7 +61,9 @@ class RowThreads:
         for found, _ in gradients:
             for parameter, gradient in zip(parameters, found, strict=True):
                 if gradient is not None:
-                    parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+                    parameter.grad = (
+                        gradient if parameter.grad is None else parameter.grad + gradient
+                    )  # two may be one tensor
         return [told for _, told in gradients]
 
 

@@ -70,6 +70,7 @@ def test_an_error_in_a_thread_is_raised() -> None:
 @pytest.mark.usefixtures("one_thread_a_product")
 def test_small_models_get_threads_for_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "cores", lambda: 2)
+    torch.set_num_threads(2)
     assert RowThreads.for_model(model()).count == 2 and torch.get_num_threads() == 1
     assert RowThreads.for_model(model(), serial=True).count == 1
     assert RowThreads.for_model(nn.Linear(3000, 2000)).count == 1
