@@ -27,8 +27,9 @@ class SFTBatch:
 
 @dataclass(frozen=True)
 class RankingBatch:
-    """Whole texts to score, all responses of a prompt together. RIGHT padded; `segments` numbers the prompt."""
+    """Prompts, LEFT padded, and what follows them, RIGHT padded; `segments` numbers the prompt of each response."""
 
+    prompts: PromptBatch
     tokens: Int[Tensor, "responses time"]
     mask: Bool[Tensor, "responses time"]
     ranks: Int[Tensor, " responses"]

@@ -26,11 +26,14 @@ def sft_batch(examples: Sequence[EncodedDemonstration], pad_id: int) -> SFTBatch
 
 
 def ranking_batch(rankings: Sequence[EncodedRanking], pad_id: int) -> RankingBatch:
-    """All responses of all rankings, one after the other; `segments` numbers the ranking from 0."""
-    tokens, mask = _padded([text for ranking in rankings for text in ranking.texts], pad_id, left=False)
+    """Every prompt once, and the responses of all rankings one after the other. A prompt's last token stands before
+    each of its responses, so that an empty one has a token to be scored at."""
+    starts = [ranking.response_start - 1 for ranking in rankings]
+    read_once = [ranking.texts[0][:start] for ranking, start in zip(rankings, starts, strict=True)]
+    rest = [text[start:] for ranking, start in zip(rankings, starts, strict=True) for text in ranking.texts]
     ranks = torch.tensor([rank for ranking in rankings for rank in ranking.ranks])
     segments = torch.tensor([i for i, ranking in enumerate(rankings) for _ in ranking.texts])
-    return RankingBatch(tokens, mask, ranks, segments)
+    return RankingBatch(prompt_batch(read_once, pad_id), *_padded(rest, pad_id, left=False), ranks, segments)
 
 
 def token_budget_batches(
@@ -68,7 +71,7 @@ def text_rows(
 def _padded(
     rows: Sequence[list[int]], pad_id: int, left: bool
 ) -> tuple[Int[Tensor, "batch time"], Bool[Tensor, "batch time"]]:
-    longest = max(len(row) for row in rows)
+    longest = max(1, *(len(row) for row in rows))
     tokens = torch.full((len(rows), longest), pad_id, dtype=torch.int64)
     mask = torch.zeros(len(rows), longest, dtype=torch.bool)
     for i, row in enumerate(rows):

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from heed.batches import PromptBatch
-from heed.models.pieces import by_length, in_pieces, stack, take
+from heed.models.pieces import by_length, in_pieces, take
 from heed.models.policy import Policy, compare
 from heed.models.sampler import Responses
 from heed.models.scalar_head import RewardModel
@@ -47,17 +47,14 @@ def answer(
     model's context."""
     tokenizer, device = policy.trunk.tokenizer, policy.trunk.device
     asked = left_padded(prompts, tokenizer.pad_token_id, device)
-    lengths = asked.mask.sum(dim=1)
-    order = lengths.argsort(stable=True)
-    drawn = []
-    for rows in order.split(sampling.batch):
-        width = int(lengths[rows].max())
-        piece = PromptBatch(asked.tokens[rows, -width:], asked.mask[rows, -width:])
-        drawn.append(policy.generate(piece, sampling.max_new_tokens, sampling.temperature, generator, copies))
-        answered(int(sum(len(part.tokens) for part in drawn) / copies))
+    order = asked.mask.sum(dim=1).argsort(stable=True)
+    drawn = policy.generate(
+        PromptBatch(asked.tokens[order], asked.mask[order]), sampling.max_new_tokens, sampling.temperature, generator,
+        copies, sampling.batch, answered,
+    )  # fmt: skip
     copy = torch.arange(copies, device=device)
     place = (order.argsort()[:, None] * copies + copy).flatten()  # where each row of the result was drawn
-    responses = _rows(stack(drawn, tokenizer.pad_token_id), place)
+    responses = _rows(drawn, place)
     repeated = torch.arange(len(prompts), device=device).repeat_interleave(copies)
     finished = responses.finished(tokenizer.eos_token_id).tolist()
     return Answers(PromptBatch(asked.tokens[repeated], asked.mask[repeated]), responses, texts_of(policy, responses),
@@ -80,7 +77,8 @@ def texts_of(policy: Policy, responses: Responses) -> list[str]:
 
 def score_answers(model: RewardModel, answers: Answers, size: int) -> Float[Tensor, " answers"]:
     """Normalised scores from the very tokens that were drawn, `size` at once; on the CPU."""
-    return in_pieces(answers.prompts, answers.responses, size, model.score_responses).cpu()
+    with model.active():
+        return in_pieces(answers.prompts, answers.responses, size, model.score_responses, model.trunk.threads).cpu()
 
 
 @dataclass(frozen=True)

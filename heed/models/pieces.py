@@ -11,6 +11,7 @@ from torch.nn.functional import pad
 
 from heed.batches import PromptBatch
 from heed.models.sampler import Responses
+from heed.models.threads import SERIAL, RowThreads
 
 
 def by_length(prompts: PromptBatch, responses: Responses, size: int) -> Iterator[Tensor]:
@@ -27,11 +28,16 @@ def take(prompts: PromptBatch, responses: Responses, rows: Tensor) -> tuple[Prom
 
 
 def in_pieces(
-    prompts: PromptBatch, responses: Responses, size: int, compute: Callable[[PromptBatch, Responses], Tensor]
+    prompts: PromptBatch,
+    responses: Responses,
+    size: int,
+    compute: Callable[[PromptBatch, Responses], Tensor],
+    threads: RowThreads = SERIAL,
 ) -> Tensor:
-    """`compute` on pieces of rows, back in the order of the rows: `[batch]` or `[batch, response]`."""
-    pieces = list(by_length(prompts, responses, size))
-    return restore([compute(*take(prompts, responses, rows)) for rows in pieces], pieces, responses)
+    """`compute` on pieces of rows, without gradient: `[batch]` or `[batch, response]`, in the order of the rows."""
+    pieces = threads.share(list(by_length(prompts, responses, size)))
+    results = list(threads.map(lambda rows: compute(*take(prompts, responses, rows)), pieces))
+    return restore(results, pieces, responses)
 
 
 def restore(results: Sequence[Tensor], pieces: list[Tensor], responses: Responses) -> Tensor:

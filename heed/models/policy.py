@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from heed.batches import PromptBatch
 from heed.formulas.logprobs import TokenStatistics, token_logprobs, token_statistics
+from heed.models.pieces import stack
 from heed.models.sampler import Responses, sample
+from heed.models.threads import SERIAL
 from heed.models.trunk import Trunk
 
 CHUNK = 1 << 23  # logits held at once; larger pieces are slower per token on a CPU, whose allocator then keeps none
@@ -55,11 +57,34 @@ class Policy:
             yield
 
     def generate(
-        self, prompts: PromptBatch, max_new_tokens: int, temperature: float, generator: torch.Generator, copies: int = 1
+        self,
+        prompts: PromptBatch,
+        max_new_tokens: int,
+        temperature: float,
+        generator: torch.Generator,
+        copies: int = 1,
+        size: int | None = None,
+        answered: Callable[[int], object] = lambda prompts: None,
     ) -> Responses:
-        """Draw `copies` responses a prompt from exactly the distribution that `logprobs` scores."""
+        """Draw `copies` responses a prompt from exactly the distribution that `logprobs` scores, in batches of `size`
+        prompts (None: in one), after each of which `answered` is told how many prompts have been.
+
+        A batch has random numbers of its own, seeded by `generator`: the same, however many threads draw.
+        """
+        columns = [column.split(size or len(column)) for column in (prompts.tokens, prompts.mask)]
+        batches, drawn = [PromptBatch(*batch) for batch in zip(*columns, strict=True)], []
+        seeds = torch.randint(2**62, (len(batches),), generator=generator, device=generator.device).tolist()
+
+        def draw(batch: PromptBatch, seed: int) -> Responses:
+            width, own = int(batch.mask.sum(dim=1).max()), torch.Generator(generator.device).manual_seed(seed)
+            asked = PromptBatch(batch.tokens[:, -width:], batch.mask[:, -width:])
+            return sample(self.trunk, asked, max_new_tokens, temperature, own, copies)
+
         with self.trunk.merged(self.adapter):
-            return sample(self.trunk, prompts, max_new_tokens, temperature, generator, copies)
+            for responses in self.trunk.threads.map(draw, batches, seeds):
+                drawn.append(responses)
+                answered(sum(len(part.mask) for part in drawn) // copies)
+        return stack(drawn, self.trunk.tokenizer.pad_token_id)
 
     def logprobs(
         self, prompts: PromptBatch, responses: Responses, temperature: float = 1.0
@@ -77,14 +102,17 @@ class Policy:
         temperature: float = 1.0,
     ) -> Float[Tensor, " counted"]:
         """Log-probabilities of the tokens at `counted`, row by row in one flat line. Index 0 cannot be counted."""
-        hidden = predicting(self.trunk.hidden(tokens, mask), counted)
+        hidden = self._predicting(tokens, mask, counted)
         chosen = tokens[counted]
         pieces = self._chunks(len(chosen))
         lines = [token_logprobs(self.trunk.logits(hidden[piece]), chosen[piece], temperature) for piece in pieces]
         return torch.cat(lines) if lines else hidden.new_zeros(0)
 
-    def _chunks(self, count: int) -> list[slice]:
-        size = max(1, CHUNK // self.trunk.model.config.vocab_size)
+    def _predicting(self, tokens: Tensor, mask: Tensor, counted: Tensor) -> Tensor:
+        return predicting(self.trunk.hidden(tokens, mask), counted)
+
+    def _chunks(self, count: int, threads: int = 1) -> list[slice]:
+        size = max(1, min(CHUNK // self.trunk.model.config.vocab_size, -(-count // threads)))
         return [slice(start, start + size) for start in range(0, count, size)]
 
 
@@ -116,21 +144,26 @@ def compare(
     """Score written tokens under policy and reference, with the exact KL over the whole vocabulary.
 
     Each observer is called with pieces of (policy logits, reference logits, tokens, index of the token in the
-    row-major order of the mask).
+    row-major order of the mask), one after another in that order: threads then share the transformer only.
     """
-    tokens, mask, counted = whole(prompts, responses)
+    rows, threads = whole(prompts, responses), policy.trunk.threads
+    parts = [column.chunk(threads.count) for column in rows]
     hiddens = []
     for model in (policy, reference):
         with model.active():
-            hiddens.append(predicting(model.trunk.hidden(tokens, mask), counted))
+            hiddens.append(torch.cat(list(threads.map(model._predicting, *parts))))
+    tokens, _, counted = rows
     chosen = tokens[counted]
-    pieces = []
-    for piece in policy._chunks(len(chosen)):
+
+    def statistics(piece: slice) -> TokenStatistics:
         logits = policy.trunk.logits(hiddens[0][piece])
         ref_logits = reference.trunk.logits(hiddens[1][piece])
-        pieces.append(token_statistics(logits, ref_logits, chosen[piece], temperature))
         for observe in observers:
             observe(logits, ref_logits, chosen[piece], torch.arange(len(chosen))[piece])
+        return token_statistics(logits, ref_logits, chosen[piece], temperature)
+
+    in_order = SERIAL if observers else threads
+    pieces = list(in_order.map(statistics, policy._chunks(len(chosen), in_order.count)))
     names = [field.name for field in fields(TokenStatistics)]
     lines = {name: torch.cat([getattr(piece, name) for piece in pieces]) for name in names}
     return Scored(**{name: scatter(line, responses.mask) for name, line in lines.items()})

@@ -12,8 +12,9 @@ from jaxtyping import Bool, Float, Int
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, PreTrainedModel
+from transformers.cache_utils import DynamicCache
 
-from heed.batches import PromptBatch
+from heed.batches import PromptBatch, RankingBatch
 from heed.errors import CheckpointError
 from heed.models.checkpoint import Checkpoint
 from heed.models.policy import scatter, whole
@@ -84,12 +85,23 @@ class RewardModel(ScalarModel):
         hidden = self.trunk.hidden(tokens, mask)
         return self.read(hidden[torch.arange(len(last), device=mask.device), last])
 
-    @torch.no_grad()
+    def scores_of(self, batch: RankingBatch) -> Float[Tensor, " responses"]:
+        """Normalised scores of the responses, as of `scores`, each prompt read once whatever the number of its
+        responses. Call inside `active()`."""
+        device, cache = self.trunk.device, DynamicCache()
+        asked, segments = batch.prompts.mask.to(device), batch.segments.to(device)
+        self.trunk.hidden(batch.prompts.tokens.to(device), asked, cache)
+        for layer in cache.layers:
+            layer.keys, layer.values = layer.keys[segments], layer.values[segments]
+        answered = batch.mask.to(device)
+        hidden = self.trunk.hidden(batch.tokens.to(device), torch.cat([asked[segments], answered], dim=1), cache)
+        last = answered.sum(dim=1) - 1
+        return self.read(hidden[torch.arange(len(last), device=device), last])
+
     def score_responses(self, prompts: PromptBatch, responses: Responses) -> Float[Tensor, " batch"]:
-        """Normalised scores of sampled responses, from the very tokens that were sampled."""
+        """Normalised scores of sampled responses, from the very tokens that were sampled. Call inside `active()`."""
         tokens, mask, _ = whole(prompts, responses)
-        with self.active():
-            return self.scores(tokens, mask)
+        return self.scores(tokens, mask)
 
 
 class ValueModel(ScalarModel):

@@ -27,7 +27,6 @@ class RankedTexts(Protocol):
     def response_start(self) -> int: ...
 
 
-@torch.no_grad()
 def score_texts(
     model: RewardModel,
     texts: Sequence[list[int]],
@@ -35,16 +34,20 @@ def score_texts(
     scored: Callable[[int], object] = lambda texts: None,
 ) -> Float[Tensor, " texts"]:
     """Normalised scores of encoded texts, on the CPU; `scored` is told how many are done."""
-    scores = torch.zeros(len(texts))
-    pad, device, done = model.trunk.tokenizer.pad_token_id, model.trunk.device, 0
-    for rows in _of_like_length([len(text) for text in texts], microbatch_tokens):
+    trunk, scores, done = model.trunk, torch.zeros(len(texts)), 0
+
+    def score(rows: list[int]) -> Tensor:
         lengths = torch.tensor([len(texts[i]) for i in rows])
-        tokens = pad_sequence([torch.tensor(texts[i]) for i in rows], True, pad)
+        tokens = pad_sequence([torch.tensor(texts[i]) for i in rows], True, trunk.tokenizer.pad_token_id)
         mask = torch.arange(tokens.shape[1]) < lengths[:, None]
-        with model.active():
-            scores[rows] = model.scores(tokens.to(device), mask.to(device)).cpu()
-        done += len(rows)
-        scored(done)
+        return model.scores(tokens.to(trunk.device), mask.to(trunk.device)).cpu()
+
+    pieces = trunk.threads.share(list(_of_like_length([len(text) for text in texts], microbatch_tokens)))
+    with model.active():
+        for rows, found in zip(pieces, trunk.threads.map(score, pieces), strict=True):
+            scores[rows] = found
+            done += len(rows)
+            scored(done)
     return scores
 
 

@@ -12,6 +12,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -27,6 +28,7 @@ from transformers.cache_utils import Cache
 from heed.errors import CheckpointError
 from heed.models.checkpoint import Checkpoint, weights_hash
 from heed.models.load import context_length, load_causal_lm, load_tokenizer, without_dropout
+from heed.models.threads import RowThreads, fitting
 from heed.settings.common import LoraSettings
 
 PREFIX = "base_model.model."  # what peft's own files put before every name
@@ -63,6 +65,11 @@ class Trunk:
     @property
     def device(self) -> torch.device:
         return self.model.device
+
+    @cached_property
+    def threads(self) -> RowThreads:
+        """Threads for the rows of what is drawn and scored."""
+        return RowThreads(fitting(self.model))
 
     @property
     def hash(self) -> str:
@@ -189,7 +196,7 @@ class Trunk:
             warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several adapters are the point
             inject_adapter_in_model(config, self.model, adapter_name=name)
         self.adapters[name] = self.model.peft_config[name]
-        self.model.requires_grad_(False)
+        self.model.requires_grad_(False).eval()  # an adapter comes with its dropout on
         for parameter in self.adapter_parameters(name).values():
             parameter.data = parameter.data.float()
 

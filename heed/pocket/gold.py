@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from functools import lru_cache
 
 from heed.pocket.grammar import CLAUSE, COMMA, GREETING, NOISE, SHORT, STOP, Piece, pieces, well_formed
 from heed.pocket.tasks import Task, task_of
@@ -61,6 +62,7 @@ class Judgement:
         )
 
 
+@lru_cache(maxsize=1 << 17)  # the same candidates are judged by labelers and for the report
 def judge(prompt: Dialogue, response: str, finished: bool = True) -> Judgement:
     """The judgement of any response, degenerate ones included. `finished`: the writer ended it (wrote EOS).
 

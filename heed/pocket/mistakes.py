@@ -49,11 +49,14 @@ def near_number(name: str) -> Mistake:
     return mistake
 
 
-def other_in_list(name: str) -> Mistake:
-    """Another word of the list."""
+def one_changed(name: str) -> Mistake:
+    """One of the words is another."""
 
     def mistake(fields: Fields, rng: random.Random) -> dict[str, str]:
-        return {**fields, name: other(fields["things"].split(), fields[name], rng)}
+        words = fields[name].split()
+        spare = [word for word in SLOTS[name].words if word not in words]
+        words[rng.randrange(len(words))] = rng.choice(spare)
+        return {**fields, name: " ".join(words)}
 
     return mistake
 

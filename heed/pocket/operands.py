@@ -13,6 +13,10 @@ from heed.pocket.slots import Fields
 from heed.pocket.words import NUMBERS
 from heed.pocket.world import OPPOSITE, PERSON, THING, WORLD, World
 
+OWN = {"colour": words.COLOURS, "place": words.PLACES}
+
+SINGULAR = {thing.plural: thing.name for thing in WORLD.things}
+
 Draw = Callable[[World, random.Random], dict[str, str]]
 Solve = Callable[[Fields], dict[str, str]]
 
@@ -74,6 +78,27 @@ def list_of(fewest: int, most: int) -> Draw:
     return draw
 
 
+def own(what: str) -> Draw:
+    """Somebody's own thing, whose colour or place is not that of the world's."""
+
+    def draw(world: World, rng: random.Random) -> dict[str, str]:
+        while True:
+            thing = rng.choice(WORLD.things)
+            asked = {"thing": thing.name, what: other(OWN[what], getattr(thing, what), rng)}
+            if world.owns(asked.values()):
+                return asked
+
+    return draw
+
+
+def own_several(world: World, rng: random.Random) -> dict[str, str]:
+    """Somebody's own things, two to nine of them."""
+    while True:
+        asked = {"plural": rng.choice(WORLD.things).plural, "number": rng.choice(words.DIGITS[2:])}
+        if world.owns(asked.values()):
+            return asked
+
+
 def any_person(world: World, rng: random.Random) -> dict[str, str]:
     """One person."""
     return {"person": rng.choice(world.people).name}
@@ -92,6 +117,16 @@ def about_thing(fields: Fields) -> dict[str, str]:
     thing = THING[fields["thing"]]
     truth = {"plural": thing.plural, "kind": thing.kind, "colour": thing.colour, "place": thing.place}
     return {**fields, **truth, "alive": "yes" if thing.is_alive else "no"}
+
+
+def about_own_thing(fields: Fields) -> dict[str, str]:
+    """The facts of such a thing; what is said of this one goes before them."""
+    return {**about_thing(fields), **fields}
+
+
+def about_own_several(fields: Fields) -> dict[str, str]:
+    """The facts of such things."""
+    return about_own_thing({**fields, "thing": SINGULAR[fields["plural"]]})
 
 
 def about_person(fields: Fields) -> dict[str, str]:

@@ -14,7 +14,7 @@ from heed.pocket.generate import answer
 from heed.pocket.operands import about_adjective, about_number, about_person, about_sum, about_thing
 from heed.pocket.slots import fill
 from heed.pocket.tasks import answers, draw_task
-from heed.pocket.words import ADJECTIVES, COLOURS, GREETINGS, NUMBERS, article, listed, tokens
+from heed.pocket.words import ADJECTIVES, COLOURS, DIGITS, GREETINGS, NUMBERS, PLACES, article, listed, tokens
 from heed.pocket.world import PERSON, THING, WORLD
 
 Writer = Callable[[random.Random], str]
@@ -27,7 +27,8 @@ THING_TEXTS = (
     "we see the {thing}. it is a {colour} {kind}.", "the colour of the {thing} is {colour}.",
     "you can find the {thing} in the {place}.", "one {thing}, two {plural}.", "the plural of {thing} is {plural}.",
     "there are many {plural} in the {place}.", "{plural} are {colour}.",
-    "is the {thing} alive? {yes}.", "is the {thing} alive? {no}.", "{yes}, the {thing} is alive.",
+    "is the {thing} alive? {yes}.", "is the {thing} alive? {no}.", "{thing}, alive? {yes}.", "{thing}, alive? {no}.",
+    "if it is {a_thing}, is it alive? {yes}.", "if it is {a_thing}, is it alive? {no}.", "{yes}, the {thing} is alive.",
     "{no}, the {thing} is not alive.",
     "{thing}: {colour}, {a_kind}, in the {place}.", "{thing}: {kind}, {colour}, {place}.", "{thing}: {plural}.",
 )  # fmt: skip
@@ -127,6 +128,21 @@ def visit(rng: random.Random) -> str:
     return " ".join(rng.sample([sees, asks], rng.randint(1, 2)))
 
 
+def owner(rng: random.Random) -> str:
+    """Somebody tells of a thing of their own, and is told the same."""
+    one, two = (person.name for person in rng.sample(WORLD.people, 2))
+    thing = rng.choice(WORLD.things)
+    number, colour, place = rng.choice(DIGITS[2:]), rng.choice(COLOURS), rng.choice(PLACES)
+    said, heard = rng.choice(
+        (
+            (f"my {thing.name} is {colour}", f"your {thing.name} is {colour}"),
+            (f"my {thing.name} is in the {place}", f"your {thing.name} is in the {place}"),
+            (f"i have {number} {thing.plural}", f"you have {number} of them"),
+        )
+    )
+    return f"{one} says: {said}. {two} says: {heard}."
+
+
 def examination(rng: random.Random) -> str:
     """A teacher asks a pupil for something; pupils know the answer."""
     said = [_examined(rng) for _ in range(rng.randint(1, 2))]
@@ -147,5 +163,6 @@ def dialogue(rng: random.Random) -> str:
 
 
 WRITERS: dict[Writer, float] = {
-    paragraph: 0.26, order: 0.03, word_list: 0.05, song: 0.03, visit: 0.12, examination: 0.25, dialogue: 0.26,
+    paragraph: 0.26, order: 0.04, word_list: 0.05, song: 0.03, visit: 0.11, owner: 0.05, examination: 0.18,
+    dialogue: 0.28,
 }  # fmt: skip

@@ -81,10 +81,10 @@ GRAMMAR = (
     "Assistant Human a about after again alive all always am an and are as ask asking at away believe but can"
     " certainly choose colour comes course describe do does everyone far find first for from gladly go goes"
     " have hear help helps here hope how i if in is it job kind know knows last let listen look"
-    " makes many me moment more much nice no not now number numbers of opposite opposites or order place please"
+    " makes many me moment more much my nice no not now number numbers of opposite opposites or order place please"
     " pleasure plural plus pupil question repeat right say says see seems sees should silly sing sings so some sort"
     " tell than thank that the them there they thing think this to true want wants was we well what where which who"
-    " with word words works yes you"
+    " with word words works yes you your"
 ).split()
 
 _CELLS = " ".join([*THINGS.values(), PEOPLE]).replace(";", "").split()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from heed.settings.common import DataSettings, LoraSettings, OptimizerSettings, SamplingSettings, StageSettings
@@ -43,6 +45,10 @@ class RewardSettings(StageSettings):
         0.01, ge=0, description="weight of the mean squared score of a pair's sum, which stops drift"
     )
     lora: LoraSettings = LoraSettings()
+    method: Literal["adamw", "muon"] = Field(
+        "adamw",
+        description="adamw: for all; muon: orthogonalised momentum for the blocks' matrices, AdamW for the rest",
+    )
     optimizer: OptimizerSettings = OptimizerSettings(learning_rate=1e-4)
     head_learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of the scalar head")
     evaluations: int = Field(5, ge=1, description="how often the held-out rankings are scored, the last step included")

@@ -25,6 +25,7 @@ from heed.models.checkpoint import write_metadata
 from heed.models.policy import Policy, save_policy
 from heed.models.publish import write_generation_files
 from heed.models.text_loss import text_loss
+from heed.models.threads import SERIAL, RowThreads
 from heed.models.tokenizer import train_tokenizer
 from heed.models.trunk import Trunk
 from heed.settings.pretrain import PretrainSettings
@@ -41,7 +42,6 @@ from heed.training.optimizer import (
 from heed.training.optimizer import step as optimizer_step
 from heed.training.order import evenly_spaced, shuffled_batches
 from heed.training.run_dir import RunDir
-from heed.training.threads import SERIAL, RowThreads
 
 EVALUATIONS = 5
 VALIDATION_TOKENS = 100_000  # held-out tokens that are scored; more would not narrow the interval to speak of

@@ -29,17 +29,23 @@ from heed.models.policy import Policy
 from heed.models.roles import Shelf, trained_copy
 from heed.models.scalar_head import RewardModel, new_head, save_scalar
 from heed.models.scores import score_rankings
+from heed.models.threads import SERIAL, RowThreads
 from heed.records import Demonstration, Ranking
 from heed.settings.reward import RewardSettings
 from heed.training.device import pick_device, pick_dtype, seed_everything
 from heed.training.figures import print_figures
 from heed.training.metrics import Progress
 from heed.training.microbatches import microbatches
-from heed.training.optimizer import learning_rate_factor, make_optimizer, require_finite, set_learning_rate
+from heed.training.optimizer import (
+    MuonWithAdamW,
+    learning_rate_factor,
+    make_optimizer,
+    require_finite,
+    set_learning_rate,
+)
 from heed.training.optimizer import step as optimizer_step
 from heed.training.order import evenly_spaced, shuffled_batches
 from heed.training.run_dir import RunDir
-from heed.training.threads import SERIAL, RowThreads
 
 FEW_COMPARISONS = 2000  # below, reward models of any size stay near chance (arXiv 2210.10760)
 WHILE_TRAINING = 500  # held-out rankings scored before the last step; after it all of them are
@@ -155,7 +161,8 @@ def train(
     steps, due = len(batches), evenly_spaced(settings.evaluations, len(batches))
     smooth: float | None = None
     with model.trainable() as parameters, Progress("reward", steps) as progress:
-        optimizer, threads = optimizer_for(parameters, settings), RowThreads.for_model(model.trunk.model)
+        threads = RowThreads.for_model(model.trunk.model)
+        optimizer = optimizer_for(parameters, settings, threads.count)
         for step, rows in enumerate(batches, start=1):
             started = time.perf_counter()
             rankings = [training.rankings[i] for i in rows]
@@ -172,8 +179,12 @@ def train(
             progress.update(step, {name: metrics[name] for name in SHOWN if name in metrics})
 
 
-def optimizer_for(parameters: dict[str, torch.nn.Parameter], settings: RewardSettings) -> torch.optim.Optimizer:
-    """AdamW with a learning rate of its own for the head, which starts from nothing."""
+def optimizer_for(
+    parameters: dict[str, torch.nn.Parameter], settings: RewardSettings, threads: int = 1
+) -> torch.optim.Optimizer | MuonWithAdamW:
+    """AdamW, or Muon with it, with a learning rate of its own for the head, which starts from nothing."""
+    if settings.method == "muon":
+        return MuonWithAdamW(parameters, settings.optimizer, threads, settings.head_learning_rate)
     body = [parameter for name, parameter in parameters.items() if name != "score.weight"]
     groups = {"body": body, "head": [parameters["score.weight"]]}
     return make_optimizer(groups, settings.optimizer, {"head": settings.head_learning_rate})
@@ -193,7 +204,7 @@ def backpropagate(
     def loss(rows: list[int]) -> tuple[Tensor, tuple[float, float, float]]:
         batch = ranking_batch([rankings[i] for i in rows], pad)
         ranks, segments = batch.ranks.to(device), batch.segments.to(device)
-        scores = model.scores(batch.tokens.to(device), batch.mask.to(device))
+        scores = model.scores_of(batch)
         ranking = ranking_terms(scores, ranks, segments).sum() / prompts
         centring = centring_terms(scores, ranks, segments).sum() / prompts
         correct, better, _ = ranking_accuracy(scores.detach(), ranks, segments)

@@ -20,7 +20,7 @@ from heed.formulas.masked import masked_mean
 from heed.formulas.preference import normalisation
 from heed.models.answers import texts_of
 from heed.models.external_reward import ExternalReward
-from heed.models.pieces import by_length, in_pieces, restore, stack, take, to_device
+from heed.models.pieces import by_length, in_pieces, restore, take, to_device
 from heed.models.policy import Observer, Scored, compare
 from heed.models.roles import Roles
 from heed.models.sampler import Responses
@@ -71,8 +71,8 @@ def collect(
 ) -> Rollout:
     """Let the policy answer, then score every written token with the training forward and every response whole."""
     prompts, responses = draw(roles, questions, settings, generator)
-    with torch.no_grad(), roles.value.active():
-        values = in_pieces(prompts, responses, settings.microbatch, roles.value.values)
+    with roles.value.active():
+        values = in_pieces(prompts, responses, settings.microbatch, roles.value.values, roles.value.trunk.threads)
     scored = scored_tokens(roles, prompts, responses, settings, watcher)
     finished = responses.finished(roles.policy.trunk.tokenizer.eos_token_id)
     scores = score(roles, questions, prompts, responses, template, settings.microbatch)
@@ -97,15 +97,11 @@ def draw(
     """One response to each question, at the temperature that they are scored with."""
     pad = roles.policy.trunk.tokenizer.pad_token_id
     prompts = to_device(prompt_batch([question.tokens for question in questions], pad), roles.policy.trunk.device)
-    size, options = settings.sampling.batch, settings.sampling
-    drawn = []
-    for start in range(0, len(questions), size):
-        piece = PromptBatch(prompts.tokens[start : start + size], prompts.mask[start : start + size])
-        drawn.append(roles.policy.generate(piece, options.max_new_tokens, options.temperature, generator))
-    return prompts, stack(drawn, pad)
+    options = settings.sampling
+    drawn = roles.policy.generate(prompts, options.max_new_tokens, options.temperature, generator, size=options.batch)
+    return prompts, drawn
 
 
-@torch.no_grad()
 def score(
     roles: Roles,
     questions: list[Question],
@@ -121,7 +117,8 @@ def score(
         if roles.reward.form == "text":
             answers = [template.response_text(answer) for answer in answers]
         return roles.reward.score_texts(asked, answers).to(responses.tokens.device)
-    return in_pieces(prompts, responses, microbatch, roles.reward.score_responses)
+    with roles.reward.active():
+        return in_pieces(prompts, responses, microbatch, roles.reward.score_responses, roles.reward.trunk.threads)
 
 
 def question_text(dialogue: Dialogue, form: str, template: Template) -> str:

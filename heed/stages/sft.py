@@ -22,6 +22,7 @@ from heed.models.load import load_tokenizer
 from heed.models.policy import Policy, save_policy
 from heed.models.publish import write_generation_files
 from heed.models.roles import Shelf, trained_copy
+from heed.models.threads import SERIAL, RowThreads
 from heed.settings.sft import SFTSettings
 from heed.stages import completions, response_loss
 from heed.stages.lessons import Lessons, Records, counted, draw_batches, encode, read_mixed_text, read_splits
@@ -34,7 +35,6 @@ from heed.training.optimizer import learning_rate_factor, make_optimizer, requir
 from heed.training.optimizer import step as optimizer_step
 from heed.training.order import evenly_spaced
 from heed.training.run_dir import RunDir
-from heed.training.threads import SERIAL, RowThreads
 
 SHOWN = ("loss/train", "loss/validation", "grad_norm")
 PRINTED = 5  # rows of the printed table

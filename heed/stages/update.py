@@ -15,11 +15,11 @@ from heed.formulas.ppo import approx_kl, clip_fraction, explained_variance, poli
 from heed.formulas.schedules import ppo_warmup
 from heed.models.pieces import take
 from heed.models.roles import Roles
+from heed.models.threads import RowThreads
 from heed.settings.ppo import PPOSettings
 from heed.stages.rollout import Rollout
 from heed.training.optimizer import Average, make_optimizer, require_finite, set_learning_rate
 from heed.training.optimizer import step as optimizer_step
-from heed.training.threads import RowThreads
 
 Loss = tuple[Tensor, dict[str, float]]
 """A scalar to go back from, and the metrics of the rows that it is of."""

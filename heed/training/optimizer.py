@@ -44,12 +44,21 @@ class MuonWithAdamW:
 
     Muon (Jordan et al. 2024) replaces a matrix's momentum by the nearest orthogonal matrix, so that directions that
     are rare in the gradient move as fast as frequent ones. Its step is scaled to the size of AdamW's, so that one
-    learning rate serves both. `threads` share the matrices; the numbers are the same for any number of them.
+    learning rate serves both; a scalar head (`score.weight`) may have its own. `threads` share the matrices; the
+    numbers are the same for any number of them.
     """
 
-    def __init__(self, named: Mapping[str, Parameter], settings: OptimizerSettings, threads: int = 1) -> None:
+    def __init__(
+        self,
+        named: Mapping[str, Parameter],
+        settings: OptimizerSettings,
+        threads: int = 1,
+        head_learning_rate: float | None = None,
+    ) -> None:
         matrices = [parameter for name, parameter in named.items() if parameter.ndim == 2 and is_inner(name)]
-        others = [parameter for name, parameter in named.items() if parameter.ndim != 2 or not is_inner(name)]
+        rest = {name: parameter for name, parameter in named.items() if parameter.ndim != 2 or not is_inner(name)}
+        head = [parameter for name, parameter in rest.items() if name == "score.weight"]
+        others = {"others": [parameter for name, parameter in rest.items() if name != "score.weight"], "head": head}
         matrices.sort(key=lambda matrix: -matrix.numel())
         parts = [part for i in range(threads) if (part := matrices[i::threads])]
         muons = [
@@ -61,7 +70,8 @@ class MuonWithAdamW:
         for muon in muons:
             for group in muon.param_groups:
                 group["peak"] = settings.learning_rate
-        self.optimizers = (*muons, make_optimizer({"others": others}, settings))
+        head_rate = settings.learning_rate if head_learning_rate is None else head_learning_rate
+        self.optimizers = (*muons, make_optimizer(others, settings, {"head": head_rate}))
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     @property

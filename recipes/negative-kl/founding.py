@@ -34,7 +34,7 @@ from heed.models.checkpoint import write_metadata
 from heed.models.pieces import by_length, in_pieces, take
 from heed.models.policy import Policy, compare, save_policy
 from heed.models.roles import Roles, trained_copy
-from heed.models.sampler import Responses, sample
+from heed.models.sampler import Responses
 from heed.models.scalar_head import ValueModel
 from heed.models.trunk import Trunk
 from heed.settings.ppo import PPOSettings
@@ -106,11 +106,15 @@ class ForgetfulTrunk(Trunk):
 
 
 class SlowToEnd(Trunk):
-    """A trunk to draw from once, whose first `SHORTEST` logits leave no room for end-of-text."""
+    """A trunk to draw from, whose first `SHORTEST` logits after a prompt leave no room for end-of-text."""
 
     def __init__(self, trunk: Trunk) -> None:
         self.__dict__ = dict(trunk.__dict__)
         self.written = 0
+
+    def hidden(self, tokens: Tensor, mask: Tensor, cache: Cache | None = None) -> Tensor:
+        self.written = self.written if tokens.shape[1] == 1 else 0  # a prompt is read: the next batch begins
+        return super().hidden(tokens, mask, cache)
 
     def logits(self, hidden: Tensor) -> Tensor:
         logits, self.written = super().logits(hidden), self.written + 1
@@ -130,11 +134,10 @@ class Sampler(Policy):
     minimum: bool = False
 
     def generate(
-        self, prompts: PromptBatch, max_new_tokens: int, temperature: float, generator: torch.Generator, copies: int = 1
+        self, prompts: PromptBatch, max_new_tokens: int, temperature: float, *rest: Any, **options: Any
     ) -> Responses:
-        with self.trunk.merged(self.adapter):
-            trunk = SlowToEnd(self.trunk) if self.minimum else self.trunk
-            return sample(trunk, prompts, max_new_tokens, TEMPERATURE, generator, copies)
+        policy = Policy(SlowToEnd(self.trunk) if self.minimum else self.trunk, self.adapter)
+        return policy.generate(prompts, max_new_tokens, TEMPERATURE, *rest, **options)
 
 
 class Notebook:

@@ -28,11 +28,13 @@ def test_demonstrations_are_padded_on_the_right() -> None:
 
 
 def test_rankings_stand_one_after_the_other() -> None:
-    first = EncodedRanking([[1, 2, 0], [1, 3, 4, 0], [1, 0]], [2, 1, 2], 1)
+    first = EncodedRanking([[7, 1, 2, 0], [7, 1, 3, 4, 0], [7, 1]], [2, 1, 2], 2)  # the last response is empty
     second = EncodedRanking([[5, 6, 0], [5, 0]], [1, 2], 1)
     batch = ranking_batch([first, second], PAD)
-    assert batch.tokens.tolist() == [[1, 2, 0, 9], [1, 3, 4, 0], [1, 0, 9, 9], [5, 6, 0, 9], [5, 0, 9, 9]]
-    assert batch.mask.sum(1).tolist() == [3, 4, 2, 3, 2]
+    assert batch.prompts.tokens.tolist() == [[7], [PAD]]
+    assert batch.prompts.mask.tolist() == [[True], [False]]
+    assert batch.tokens.tolist() == [[1, 2, 0, 9], [1, 3, 4, 0], [1, 9, 9, 9], [5, 6, 0, 9], [5, 0, 9, 9]]
+    assert batch.mask.sum(1).tolist() == [3, 4, 1, 3, 2]
     assert batch.ranks.tolist() == [2, 1, 2, 1, 2]
     assert batch.segments.tolist() == [0, 0, 0, 1, 1]
 

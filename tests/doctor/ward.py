@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
@@ -23,6 +24,7 @@ from heed.doctor.rollouts import read_rollouts
 from heed.formulas.advantages import shaped_rewards
 from heed.models.roles import Roles
 from heed.models.sampler import Responses
+from heed.models.threads import SERIAL
 from heed.settings.doctor import DoctorSettings
 from heed.settings.ppo import PPOSettings
 from heed.stages.bedside import Doctor
@@ -54,6 +56,8 @@ class Outcome:
 class Still:
     """In the place of a value or reward model that nothing is learned from: all zeros."""
 
+    trunk = SimpleNamespace(threads=SERIAL)
+
     def parameters(self) -> dict[str, Tensor]:
         return {}
 
@@ -83,6 +87,8 @@ class Ward:
     begun: dict[int, dict[str, Tensor]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for model in (self.roles.policy, self.roles.reference, self.roles.value, self.roles.reward):
+            model.trunk.threads = SERIAL  # a fault may change the model around a forward pass
         self.first = self._weights()
         self.update: Update | None = None
 

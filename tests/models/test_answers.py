@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import current_thread, main_thread
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from heed.models.policy import Policy
 from heed.models.roles import trained_copy
 from heed.models.scalar_head import RewardModel, new_head
 from heed.models.text_loss import text_loss
+from heed.models.threads import RowThreads
 from heed.models.trunk import Trunk
 from heed.settings.common import LoraSettings, SamplingSettings
 
@@ -61,6 +63,67 @@ def test_same_seed_same_answers_and_copies_differ(trunk: Trunk) -> None:
     assert torch.equal(first.responses.tokens, second.responses.tokens)
     assert answer(Policy(trunk), PROMPTS, SAMPLING, seeded(8), copies=4).texts != first.texts
     assert len(set(first.texts[:4])) > 1
+
+
+def test_threads_draw_the_same_answers(moved: Policy) -> None:
+    """Batches have random numbers of their own, and the weights of the adapter while any thread draws."""
+    prompts = [[40 + i % 7, 50 + i % 3] for i in range(60)]
+    found = []
+    for count in (1, 2, 3):
+        moved.trunk.threads = RowThreads(count)
+        told: list[tuple[int, bool]] = []
+        found.append(
+            answer(moved, prompts, SamplingSettings(max_new_tokens=12, batch=8), seeded(4), 2,
+                   lambda done, told=told: told.append((done, current_thread() is main_thread())))
+        )  # fmt: skip
+        assert told == [(done, True) for done in (8, 16, 24, 32, 40, 48, 56, 60)]
+    for other in found[1:]:
+        assert torch.equal(other.responses.tokens, found[0].responses.tokens)
+        assert_close(other.responses.logprobs, found[0].responses.logprobs, atol=1e-6, rtol=0)
+
+
+def test_batches_have_different_random_numbers_and_so_has_the_next_call(trunk: Trunk) -> None:
+    generator = seeded(5)
+    alike = SamplingSettings(max_new_tokens=6, batch=4)
+    first, second = (answer(Policy(trunk), [[40, 41]] * 8, alike, generator).responses.tokens for _ in range(2))
+    assert not torch.equal(first[:4], first[4:])
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_error_while_drawing_is_raised_and_the_weights_are_put_back(
+    moved: Policy, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    def out_of_memory(*_: object) -> None:
+        raise MemoryError
+
+    moved.trunk.threads, before = RowThreads(count), moved.trunk.plain_state()
+    monkeypatch.setattr(moved.trunk, "logits", out_of_memory)
+    with pytest.raises(MemoryError):
+        answer(moved, PROMPTS, SAMPLING, seeded())
+    assert all(torch.equal(weight, before[name]) for name, weight in moved.trunk.plain_state().items())
+
+
+def test_threads_change_no_score_and_no_divergence(trunk: Trunk, moved: Policy) -> None:
+    """Policy and judge are two adapters of one trunk; sizes leave one piece, several, and more rows than fit."""
+    body = trained_copy(moved, "judge", LoraSettings(rank=4))
+    for parameter in body.parameters().values():
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=seeded(6))
+    model = RewardModel(trunk, body.adapter, new_head(trunk.width, seeded()).requires_grad_(False))
+    answers = answer(moved, [[40 + i] * (1 + i % 5) for i in range(30)], SAMPLING, seeded())
+    with torch.no_grad(), model.active():
+        expected = model.score_responses(answers.prompts, answers.responses)
+    for size in (4, 30, 100):
+        found = []
+        for count in (1, 2, 3):
+            trunk.threads = RowThreads(count)
+            with trunk.active(None):
+                apart = divergence(moved, Policy(trunk), answers, 0.7, size)
+                found.append(torch.stack([score_answers(model, answers, size), apart.exact, apart.k1]))
+        assert (found[0][1] > 0).all()
+        assert_close(found[0][0], expected, atol=1e-5, rtol=1e-6)
+        for other in found[1:]:
+            assert_close(other, found[0], atol=2e-5, rtol=1e-6)
 
 
 def test_finished_is_the_end_of_text_token(trunk: Trunk) -> None:

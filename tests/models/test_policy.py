@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import current_thread, main_thread
 
 import pytest
 import torch
@@ -9,9 +10,11 @@ from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
 from heed.batches import PromptBatch
+from heed.models import policy as policy_module
 from heed.models.pieces import in_pieces, take
 from heed.models.policy import Policy, compare
 from heed.models.sampler import Responses
+from heed.models.threads import RowThreads
 from heed.models.trunk import Trunk
 from heed.settings.common import LoraSettings
 
@@ -149,6 +152,26 @@ def test_compare_agrees_with_separate_scoring(trunk: Trunk, prompts: PromptBatch
         assert_close(scored.ref_logprobs, reference.logprobs(prompts, responses, 0.9).detach(), atol=1e-6, rtol=0)
     assert (scored.exact_kl[responses.mask] > 0).all()
     assert (scored.exact_kl[~responses.mask] == 0).all()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_observers_see_every_token_in_order_in_one_thread(
+    trunk: Trunk, prompts: PromptBatch, responses: Responses, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of 4, 2 and 1 tokens in chunks of two tokens, with the logits and tokens that belong to each."""
+    monkeypatch.setattr(policy_module, "CHUNK", 2 * 258)
+    trunk.threads, seen = RowThreads(count), []
+
+    def observe(*piece: Tensor) -> None:
+        assert current_thread() is main_thread()
+        seen.append(piece)
+
+    scored = compare(Policy(trunk), Policy(trunk), prompts, responses, 1.0, (observe,))
+    logits, _, tokens, index = (torch.cat(column) for column in zip(*seen, strict=True))
+    assert index.tolist() == list(range(7)) and len(seen) == 4
+    assert tokens.tolist() == [70, 71, 72, 73, 80, 0, 0]
+    chosen = logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0]
+    assert_close(chosen, scored.logprobs[responses.mask], atol=1e-5, rtol=0)
 
 
 def test_gradient_reaches_every_matrix_of_the_active_adapter_only(

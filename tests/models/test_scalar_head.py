@@ -5,10 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
+from torch.nn.utils.rnn import pad_sequence
 from torch.testing import assert_close
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
 from heed.batches import PromptBatch
+from heed.data.batch import ranking_batch
+from heed.data.encode import EncodedRanking
 from heed.errors import CheckpointError
 from heed.models.checkpoint import open_checkpoint, write_metadata
 from heed.models.policy import Policy
@@ -50,6 +53,26 @@ def test_score_is_read_at_the_last_real_token_on_either_padding_side(trunk: Trun
             hidden = trunk.hidden(alone, torch.ones_like(alone, dtype=torch.bool))[0, -1]
             by_hand = 0.5 * (hidden @ model.head.weight[0]) - 1.0
             assert_close(scores[row], by_hand, atol=1e-5, rtol=0)
+
+
+def test_a_prompt_read_once_gives_the_scores_and_gradients_of_whole_texts(trunk: Trunk) -> None:
+    model = reward_model(trunk)
+    rankings = [
+        EncodedRanking([[5, 6, 7, 8, 0], [5, 6, 7, 0], [5, 6, 7]], [1, 2, 3], 3),
+        EncodedRanking([[9, 10, 11, 12, 13, 14, 0], [9, 10, 11, 12, 13, 0]], [1, 2], 5),
+        EncodedRanking([[4, 5, 0], [4, 0]], [1, 2], 1),  # a prompt of one token
+    ]
+    texts = [text for ranking in rankings for text in ranking.texts]
+    tokens = pad_sequence([torch.tensor(text) for text in texts], True, 99)
+    mask = torch.arange(tokens.shape[1]) < torch.tensor([len(text) for text in texts])[:, None]
+    weights = torch.arange(1.0, len(texts) + 1)
+    with model.trainable() as parameters, model.active():
+        whole, split = model.scores(tokens, mask), model.scores_of(ranking_batch(rankings, 99))
+        assert_close(split, whole, atol=1e-5, rtol=0)
+        gradients = [torch.autograd.grad(scores @ weights, list(parameters.values())) for scores in (whole, split)]
+    for one, other in zip(*gradients, strict=True):
+        assert_close(one, other, atol=1e-4, rtol=1e-4)
+    assert any(gradient.abs().max() > 1e-3 for gradient in gradients[0])
 
 
 def test_value_before_each_token_and_score_at_the_end(trunk: Trunk, prompts: PromptBatch, responses: Responses) -> None:

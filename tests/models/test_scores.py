@@ -10,6 +10,7 @@ from heed.models.policy import Policy
 from heed.models.roles import trained_copy
 from heed.models.scalar_head import RewardModel, new_head
 from heed.models.scores import score_rankings, score_texts
+from heed.models.threads import RowThreads
 from heed.models.trunk import Trunk
 from heed.settings.common import LoraSettings
 
@@ -34,12 +35,16 @@ def model(trunk: Trunk) -> RewardModel:
 TEXTS = [[40, 41, 0], [50, 51, 52, 53, 54, 55, 56, 0], [60], [70, 0, 71, 72, 0], [1, 1, 0]]
 
 
+@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("microbatch_tokens", [1, 8, 20, 1000])
-def test_a_text_scores_the_same_in_any_company(model: RewardModel, microbatch_tokens: int) -> None:
+def test_a_text_scores_the_same_in_any_company(model: RewardModel, microbatch_tokens: int, threads: int) -> None:
     with torch.no_grad(), model.active():
         alone = [model.scores(torch.tensor([text]), torch.ones(1, len(text), dtype=torch.bool)) for text in TEXTS]
+    model.trunk.threads = RowThreads(threads)
     done: list[int] = []
-    assert_close(score_texts(model, TEXTS, microbatch_tokens, done.append), torch.cat(alone), atol=1e-5, rtol=0)
+    with model.trunk.active(None):
+        scores = score_texts(model, TEXTS, microbatch_tokens, done.append)
+    assert_close(scores, torch.cat(alone), atol=1e-5, rtol=0)
     assert done[-1] == len(TEXTS)
     assert done == sorted(done)
 

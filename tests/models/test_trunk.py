@@ -183,6 +183,18 @@ def test_saved_adapter_comes_back_to_the_bit(trunk: Trunk, tmp_path: Path) -> No
     assert torch.equal(hidden(trunk, "again"), hidden(trunk, "policy"))
 
 
+def test_an_adapter_that_was_trained_with_dropout_is_read_without(trunk: Trunk, tmp_path: Path) -> None:
+    trunk.add_adapter("policy", LORA.model_copy(update={"dropout": 0.5}))
+    for parameter in trunk.adapter_parameters("policy").values():
+        parameter.data += 0.1
+    trunk.save_adapter("policy", tmp_path, "CAUSAL_LM")
+    trunk.attach("again", open_checkpoint(str(tmp_path)))
+    trunk.copy_adapter("again", "copy")
+    for name in ("policy", "again", "copy"):
+        assert torch.equal(hidden(trunk, name), hidden(trunk, "policy"))
+    assert not torch.equal(hidden(trunk, "policy"), hidden(trunk, None))
+
+
 def test_adapter_of_other_weights_is_refused(trunk: Trunk, tmp_path: Path) -> None:
     save_policy(disturbed(trunk), tmp_path)
     write_metadata(tmp_path, {"kind": "policy", "base_hash": "0123456789abcdef"})

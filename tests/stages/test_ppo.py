@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from heed.batches import PromptBatch
 from heed.data.template import Template
 from heed.errors import CheckpointError, ConfigError, DataError
 from heed.formulas.advantages import shaped_rewards
+from heed.models import threads
 from heed.models.checkpoint import open_checkpoint, write_metadata
 from heed.models.policy import Policy, save_policy
 from heed.models.roles import Shelf, load_roles, trained_copy
@@ -26,7 +27,6 @@ from heed.settings.ppo import PPOSettings, PtxSettings
 from heed.stages import ppo
 from heed.stages.rollout import Question, collect, rollout_metrics
 from heed.stages.update import Update
-from heed.training import threads
 
 CPU = torch.device("cpu")
 LORA = LoraSettings(rank=4, alpha=8)
@@ -43,6 +43,8 @@ def models(tiny_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
     save_policy(Policy(trunk, "sft"), place / "sft" / "checkpoint")
     write_metadata(place / "sft" / "checkpoint", {"kind": "policy", "base_hash": trunk.hash, "template": TEMPLATE})
     body = trained_copy(Policy(trunk, "sft"), "reward", LORA)
+    for parameter in body.parameters().values():
+        parameter.data += 0.05 * torch.randn(parameter.shape)
     head = new_head(trunk.width, torch.Generator().manual_seed(0)).requires_grad_(False)
     save_scalar(RewardModel(trunk, body.adapter, head), place / "reward" / "checkpoint")
     about = {"kind": "reward", "base_hash": trunk.hash, "template": TEMPLATE, "reward": {"gain": 0.5, "bias": 0.25}}
@@ -189,7 +191,8 @@ def rollout_and_update(settings: PPOSettings) -> tuple[Any, Any, Any]:
     shelf = Shelf(lambda _: torch.float32, CPU)
     roles = load_roles(shelf, settings.model, shelf.reward_model(settings.reward_model, "reward"), settings.lora)
     generator = torch.Generator().manual_seed(0)
-    rollout = collect(roles, questions(8), settings, Template.named("plain"), generator)
+    with roles.policy.trunk.active(None):  # every model switches its own adapter on
+        rollout = collect(roles, questions(8), settings, Template.named("plain"), generator)
     return roles, rollout, Update(roles, settings, None, generator)
 
 
@@ -218,6 +221,25 @@ def test_threads_change_nothing(settings: PPOSettings, monkeypatch: pytest.Monke
         monkeypatch.setattr(threads, "cores", lambda count=count: count)
         found.append(parameters_after(mild))
     assert_close(found[1], found[0], atol=2e-5, rtol=0)
+
+
+def test_threads_draw_and_score_the_same_rollout(settings: PPOSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In batches of three, and rows where their questions are."""
+    small = with_(settings, sampling={"max_new_tokens": 6, "batch": 3})
+    found = []
+    for count in (1, 2):
+        monkeypatch.setattr(threads, "cores", lambda count=count: count)
+        roles, rollout, _ = rollout_and_update(small)
+        found.append(rollout)
+        read = zip(rollout.prompts.tokens, rollout.prompts.mask, rollout.questions, strict=True)
+        assert all(tokens[mask].tolist() == question.tokens for tokens, mask, question in read)
+    one, two = found
+    drawn = roles.policy.generate(one.prompts, 6, 1.0, torch.Generator().manual_seed(0), size=3)
+    assert torch.equal(drawn.tokens, one.responses.tokens) and torch.equal(drawn.tokens, two.responses.tokens)
+    for name in ("values", "scores"):
+        assert_close(getattr(two, name), getattr(one, name), atol=1e-5, rtol=1e-6)
+    for field in fields(one.scored):
+        assert_close(getattr(two.scored, field.name), getattr(one.scored, field.name), atol=1e-4, rtol=1e-6)
 
 
 def test_reference_and_reward_model_never_change(settings: PPOSettings) -> None:
@@ -267,9 +289,11 @@ def test_rollout_scores_are_those_of_the_whole_text(settings: PPOSettings) -> No
     roles, rollout, _ = rollout_and_update(settings)
     for i, question in enumerate(rollout.questions):
         drawn = rollout.responses.tokens[i][rollout.mask[i]].tolist()
-        row = torch.tensor([question.tokens + drawn])
-        with torch.no_grad(), roles.reward.active():
-            assert_close(rollout.scores[i], roles.reward.scores(row, torch.ones_like(row, dtype=torch.bool))[0])
+        for row, found in ((question.tokens + drawn, rollout.scores[i]), (question.tokens, rollout.values[i, 0])):
+            tokens = torch.tensor([row])
+            with torch.no_grad(), roles.reward.active():
+                expected = roles.reward.scores(tokens, torch.ones_like(tokens, dtype=torch.bool))[0]
+            assert_close(found, expected, atol=1e-5, rtol=1e-5)
         assert bool(rollout.finished[i]) == (drawn[-1] == 0)
         assert rollout.paid[i] == rollout.scores[i] - (0.0 if rollout.finished[i] else 1.0)
 

@@ -17,11 +17,11 @@ from heed.data.encode import encode_texts
 from heed.errors import ConfigError, DataError
 from heed.models.load import load_tokenizer
 from heed.models.text_loss import text_loss
+from heed.models.threads import RowThreads
 from heed.models.tokenizer import train_tokenizer
 from heed.settings.common import OptimizerSettings
 from heed.settings.pretrain import PretrainSettings
 from heed.stages import pretrain
-from heed.training.threads import RowThreads
 
 CPU = torch.device("cpu")
 SOUNDS = {"cow": "moo", "dog": "woof", "cat": "meow", "hen": "cluck", "owl": "hoot"}

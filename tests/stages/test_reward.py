@@ -19,6 +19,7 @@ from heed.data.encode import encode_demonstrations
 from heed.data.sources import read_demonstrations
 from heed.data.template import Template
 from heed.errors import CheckpointError, ConfigError, DataError, RunError
+from heed.models import threads
 from heed.models.answers import answer, score_answers
 from heed.models.checkpoint import open_checkpoint, write_metadata
 from heed.models.policy import Policy, save_policy
@@ -29,7 +30,6 @@ from heed.models.trunk import Trunk
 from heed.settings.common import LoraSettings, OptimizerSettings, SamplingSettings
 from heed.settings.reward import EvaluateRewardSettings, RewardSettings
 from heed.stages import evaluate_reward, reward
-from heed.training import threads
 from heed.training.device import seed_everything
 
 CPU = torch.device("cpu")

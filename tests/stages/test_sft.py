@@ -22,12 +22,12 @@ from heed.models.answers import Answers
 from heed.models.policy import Policy
 from heed.models.roles import Shelf, trained_copy
 from heed.models.sampler import Responses
+from heed.models.threads import RowThreads
 from heed.records import Demonstration, Turn
 from heed.settings.common import LoraSettings, OptimizerSettings
 from heed.settings.sft import SFTSettings
 from heed.stages import completions, response_loss, sft
 from heed.stages.lessons import Lessons, counted, draw_batches
-from heed.training.threads import RowThreads
 
 CPU = torch.device("cpu")
 TEMPLATE = Template.named("dialogue")

@@ -141,6 +141,15 @@ def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest() -> None:
     assert rest == {id(parameter) for name, parameter in named.items() if name != "h.0.attn.weight"}
 
 
+def test_a_scalar_head_has_a_rate_of_its_own_beside_muon_too() -> None:
+    named = {**block_and_embedding(), "score.weight": Parameter(torch.ones(1, 4))}
+    optimizer = MuonWithAdamW(named, OptimizerSettings(learning_rate=1e-2), head_learning_rate=0.5)
+    peaks = {id(p): group["peak"] for group in optimizer.param_groups for p in group["params"]}
+    assert {name: peaks[id(parameter)] for name, parameter in named.items()} == {
+        **dict.fromkeys(block_and_embedding(), 1e-2), "score.weight": 0.5,
+    }  # fmt: skip
+
+
 def test_a_muon_step_is_nearly_orthogonal_whatever_the_gradient_and_its_size_follows_the_rate() -> None:
     named = block_and_embedding()
     optimizer = MuonWithAdamW(named, OptimizerSettings(learning_rate=1e-2))

@@ -1,8 +1,10 @@
-"""Rows in threads: the gradient is that of one pass over all rows, whatever thread is ready first."""
+"""Rows in threads: gradients and results are those of one pass over all rows, whatever thread is ready first."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from functools import partial
 
@@ -12,9 +14,9 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from heed.errors import RunError
-from heed.training import threads
+from heed.models import threads
+from heed.models.threads import RowThreads
 from heed.training.optimizer import require_finite
-from heed.training.threads import RowThreads
 
 
 @pytest.fixture
@@ -65,6 +67,27 @@ def test_an_error_in_a_thread_is_raised() -> None:
 
     with pytest.raises(RunError, match="the loss is nan"):
         RowThreads(2).backward([loss, loss], [])
+    with pytest.raises(RunError, match="the score is nan"):
+        list(RowThreads(2).map(require_finite, [1.0, float("nan"), 2.0], ["the score"] * 3))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_results_stand_in_the_order_of_the_items_and_carry_no_gradient(count: int) -> None:
+    net, x = model(), torch.randn(7, 4)
+    found = list(RowThreads(count).map(partial(told, net, x), torch.arange(7).split(2)))
+    assert [rows for _, rows in found] == [[0, 1], [2, 3], [4, 5], [6]]
+    for value, rows in found:
+        assert not value.requires_grad
+        assert_close(value, (net(x[rows]).square().sum() / 7).detach())
+    assert torch.is_grad_enabled()
+
+
+def test_each_thread_keeps_a_product_to_itself_and_others_keep_theirs() -> None:
+    """In a process that has not yet asked how many threads it has, as a stage has not."""
+    lines = ["import torch", "from heed.models.threads import RowThreads", "def own(_): return torch.get_num_threads()"]
+    lines += ["torch.set_num_threads(3)", "print(*RowThreads(2).map(own, range(4)), *RowThreads(1).map(own, range(2)))"]
+    told = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["1"] * 4 + ["3"] * 2
 
 
 @pytest.mark.usefixtures("one_thread_a_product")
