@@ -97,7 +97,7 @@ class SamplingSettings(Settings):
 
     max_new_tokens: int = Field(64, ge=1, description="longest response in tokens (paper: 1,000)")
     temperature: float = Field(1.0, gt=0, description="divides the logits in sampler and scorer alike (paper: 1)")
-    batch: int = Field(64, ge=1, description="prompts generated for at once; changes speed and memory only")
+    batch: int = Field(64, ge=1, description="prompts generated for at once, with random numbers of their own")
 
 
 TemplateName = Literal["dialogue", "alpaca", "plain", "chat"]

@@ -31,6 +31,7 @@ from heed.settings.common import LoraSettings, OptimizerSettings, SamplingSettin
 from heed.settings.reward import EvaluateRewardSettings, RewardSettings
 from heed.stages import evaluate_reward, reward
 from heed.training.device import seed_everything
+from heed.training.optimizer import MuonWithAdamW
 
 CPU = torch.device("cpu")
 LORA, FULL = LoraSettings(rank=4, alpha=8), LoraSettings(rank=0)
@@ -94,13 +95,13 @@ def load(run: Path | str) -> RewardModel:
     return Shelf(lambda _: torch.float32, CPU).reward_model(str(run), "reward")
 
 
-@pytest.fixture(scope="module", params=["adapter", "full"])
+@pytest.fixture(scope="module", params=["adapter", "full", "muon"])
 def trained(request: pytest.FixtureRequest, sft: str, tmp_path_factory: pytest.TempPathFactory) -> RewardSettings:
     place = tmp_path_factory.mktemp("reward")
     demonstrations = [{"prompt": f"d{i}", "response": "well! yes" + "!" * i} for i in range(9)]
     done = settings(
         sft, write(place / "train.jsonl", separable(160)), place / "run", epochs=2.0,
-        lora=LORA if request.param == "adapter" else FULL,
+        lora=LORA if request.param == "adapter" else FULL, method="muon" if request.param == "muon" else "adamw",
         demonstrations=write(place / "demonstrations.jsonl", demonstrations),
     )  # fmt: skip
     reward.run(done)
@@ -193,6 +194,16 @@ def test_learns_a_separable_preference(trained: RewardSettings, tmp_path: Path) 
         found = report(tmp_path / name)
         assert low <= found["accuracy"]["estimate"] <= high
         assert (found["nll"]["estimate"] < math.log(2)) == (name == "new")
+
+
+def test_the_method_chooses_the_optimiser_and_the_head_keeps_its_rate() -> None:
+    parameters = {name: torch.nn.Parameter(torch.ones(2, 2)) for name in ("h.0.attn.weight", "score.weight")}
+    for method, kind in (("muon", MuonWithAdamW), ("adamw", torch.optim.AdamW)):
+        chosen = settings("m", "d", Path("o"), method=method, head_learning_rate=3e-2)
+        optimizer = reward.optimizer_for(parameters, chosen)
+        assert isinstance(optimizer, kind)
+        peaks = {id(p): group["peak"] for group in optimizer.param_groups for p in group["params"]}
+        assert [peaks[id(parameter)] for parameter in parameters.values()] == [1e-2, 3e-2]
 
 
 def test_metrics_hold_intervals_when_due(trained: RewardSettings) -> None:
