@@ -99,7 +99,7 @@ FAMILIES: tuple[Family, ...] = (
         ("my {thing} is {colour}. what colour is it?", "my {thing} is {colour}. which colour does it have?",
          "tell me the colour of my {thing}. it is {colour}."),
         ("your {thing} is {colour}", "the colour of your {thing} is {colour}", "it is {colour}"), ("{colour}",),
-        operands.own("colour"), operands.about_own_thing, mistakes.instead_of("colour"), ("kind",),
+        operands.own("colour"), operands.about_own_thing, mistakes.instead_of("colour"), ("place", "plural"),
     ),
     Family(
         "own_place", "own place", ("thing", "place"), ("place",),
@@ -107,14 +107,14 @@ FAMILIES: tuple[Family, ...] = (
          "tell me the place of my {thing}. it is in the {place}."),
         ("your {thing} is in the {place}", "you can find your {thing} in the {place}", "it is in the {place}"),
         ("in the {place}", "the {place}", "{place}"),
-        operands.own("place"), operands.about_own_thing, mistakes.instead_of("place"), ("kind",),
+        operands.own("place"), operands.about_own_thing, mistakes.instead_of("place"), ("colour", "plural"),
     ),
     Family(
         "own_number", "own number", ("plural", "number"), ("number",),
         ("i have {number} {plural}. how many do i have?", "i have {number} {plural}. what is the number of them?",
          "tell me how many {plural} i have. i have {number}."),
         ("you have {number}", "you have {number} of them"), ("{number}",),
-        operands.own_several, operands.about_own_several, mistakes.near_number("number"), ("kind",),
+        operands.own_several, operands.about_own_several, mistakes.near_number("number"), ("colour", "place"),
     ),
     Family(
         "first", "list", ("things",), ("first_word",),
