@@ -43,7 +43,7 @@ TOKENS = 2_400_000  # of prose
 DEMONSTRATIONS, RANKINGS, PPO_PROMPTS, EVALUATION_PROMPTS = 8000, 10000, 2000, 600
 HELD_OUT_SHARE = 0.15  # of the rankings, by group
 PPO_STEPS = 30
-SAMPLING = SamplingSettings(max_new_tokens=24, temperature=0.9, batch=64)
+SAMPLING = SamplingSettings(max_new_tokens=24, batch=64)
 HYGIENE = HygieneSettings(shared_prefix=0, max_per_user=0, max_prompt_tokens=40)
 LORA = LoraSettings(rank=16, alpha=32)
 TOLD = "\n[%d/%d] %s"
@@ -209,7 +209,7 @@ def ppo_settings(place: Place, settings: DemoSettings) -> PPOSettings:
     return PPOSettings(
         **common(place, "ppo", settings), model=place.run("sft"), reward_model=place.run("reward"),
         prompts=DataSettings(path=place.file("ppo-prompts.jsonl")), hygiene=HYGIENE, sampling=SAMPLING,
-        steps=PPO_STEPS, batch=128, minibatch=32, microbatch=128, epochs=2, kl_coef=0.07, kl_budget=8, critic_warmup=3,
+        steps=PPO_STEPS, batch=128, minibatch=32, microbatch=128, epochs=2, kl_coef=0.1, kl_budget=8, critic_warmup=3,
         missing_eos=MissingEosSettings(mode="replace", value=3), lora=LORA, evaluations=2,
         optimizer=OptimizerSettings(learning_rate=5e-4, schedule="constant", warmup=0, eps=1e-5),
         value_learning_rate=1e-3,
