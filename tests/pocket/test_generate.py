@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from heed.formulas.statistics import wilson
-from heed.pocket.families import FAMILIES
+from heed.pocket.families import FAMILIES, FAMILY
 from heed.pocket.generate import (
     LONGEST,
     answer,
@@ -21,6 +21,7 @@ from heed.pocket.gold import judge
 from heed.pocket.slots import fill
 from heed.pocket.tasks import answers, draw_task, task_of
 from heed.pocket.words import tokens
+from heed.pocket.world import THING
 
 
 def test_there_are_enough_families() -> None:
@@ -86,3 +87,29 @@ def test_a_template_that_does_not_fit_writes_nothing() -> None:
     assert fill("{no}, the {thing} is not alive", {"alive": "no", "thing": "apple"}) == "no, the apple is not alive"
     assert fill("{a_thing} is {a_kind}", {"thing": "apple", "kind": "fruit"}) == "an apple is a fruit"
     assert fill("{things}", {"things": "pear cow drum"}) == "pear, cow and drum"
+
+
+@pytest.mark.parametrize("told", ["colour", "place"])
+def test_what_an_asker_tells_is_not_what_the_world_knows(told: str) -> None:
+    rng = random.Random(0)
+    tasks = [draw_task(FAMILY[f"own_{told}"], "ranking", rng) for _ in range(300)]
+    for task in tasks:
+        assert task.fields[told] != getattr(THING[task.fields["thing"]], told)
+        assert task.fields[told] in task.question.replace(".", "").split()
+    assert len({task.fields[told] for task in tasks}) == 6
+
+
+def test_whoever_repeats_wrongly_changes_one_word() -> None:
+    rng = random.Random(0)
+    for _ in range(100):
+        task = draw_task(FAMILY["repeat"], "sft", rng)
+        said, right = (fields["things"].split() for fields in (task.family.mistake(task.fields, rng), task.fields))
+        assert len(said) == len(right)
+        changed = [word for word, given in zip(said, right, strict=True) if word != given]
+        assert len(changed) == 1 and changed[0] not in right
+
+
+def test_no_answer_to_another_question_is_the_usual_mistake() -> None:
+    # a reward model that sees one family's answers given wrongly everywhere learns that they are bad
+    instead = Counter(name for family in FAMILIES for name in family.confused_with)
+    assert max(instead.values()) <= 6 and len([name for name, times in instead.items() if times >= 4]) >= 3
