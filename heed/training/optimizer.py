@@ -15,6 +15,7 @@ from torch.nn import Parameter
 from heed.errors import RunError
 from heed.formulas import schedules
 from heed.settings.common import OptimizerSettings
+from heed.training.muon import Muon
 
 
 def make_optimizer(
@@ -42,10 +43,9 @@ def make_optimizer(
 class MuonWithAdamW:
     """Muon for the matrices of a transformer's blocks, AdamW for embeddings, biases and norms: two optimisers as one.
 
-    Muon (Jordan et al. 2024) replaces a matrix's momentum by the nearest orthogonal matrix, so that directions that
-    are rare in the gradient move as fast as frequent ones. Its step is scaled to the size of AdamW's, so that one
-    learning rate serves both; a scalar head (`score.weight`) may have its own. `threads` share the matrices; the
-    numbers are the same for any number of them.
+    Muon replaces a matrix's momentum by the nearest orthogonal matrix, so that directions that are rare in the gradient
+    move as fast as frequent ones. One learning rate serves both; a scalar head (`score.weight`) may have its own.
+    `threads` share the matrices; the numbers are the same for any number of them.
     """
 
     def __init__(
@@ -61,12 +61,7 @@ class MuonWithAdamW:
         others = {"others": [parameter for name, parameter in rest.items() if name != "score.weight"], "head": head}
         matrices.sort(key=lambda matrix: -matrix.numel())
         parts = [part for i in range(threads) if (part := matrices[i::threads])]
-        muons = [
-            torch.optim.Muon(
-                part, lr=settings.learning_rate, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw"
-            )
-            for part in parts
-        ]
+        muons = [Muon(part, settings.learning_rate, settings.weight_decay) for part in parts]
         for muon in muons:
             for group in muon.param_groups:
                 group["peak"] = settings.learning_rate

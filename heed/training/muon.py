@@ -1,0 +1,65 @@
+"""Muon: momentum whose matrix is made orthogonal before it becomes a step.
+
+torch has one too, which orthogonalises in bfloat16 always. Most processors cannot multiply that: there its step takes
+seventeen times as long (measured: AVX2, matrices of 96 × 384), and a model of a million weights trains six times slower.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import Parameter
+
+QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan et al.: steepest at 0 of those that keep singular values near 1
+ITERATIONS = 5
+
+
+class Muon(torch.optim.Optimizer):
+    """Matrices only: a step of Nesterov's momentum, orthogonalised and scaled to the size of AdamW's.
+
+        m ← μ·m + (1−μ)·g        θ ← (1 − lr·wd)·θ − lr · 0.2·√max(rows, columns) · orthogonal((1−μ)·g + μ·m)
+
+    Jordan et al. 2024; the scale is Liu et al.'s (arXiv 2502.16982), so that one learning rate serves AdamW too.
+    """
+
+    def __init__(self, matrices: Iterable[Parameter], lr: float, weight_decay: float, momentum: float = 0.95) -> None:
+        defaults: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum}
+        super().__init__(matrices, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Move every matrix that has a gradient."""
+        for group in self.param_groups:
+            for matrix in group["params"]:
+                if matrix.grad is not None:
+                    self._move(matrix, group)
+
+    def _move(self, matrix: Parameter, group: dict[str, Any]) -> None:
+        gradient, state = matrix.grad, self.state[matrix]
+        assert gradient is not None
+        if not state:
+            state["momentum"] = torch.zeros_like(matrix)
+        momentum = state["momentum"].lerp_(gradient, 1 - group["momentum"])
+        update = orthogonal(gradient.lerp(momentum, group["momentum"]))
+        matrix.mul_(1 - group["lr"] * group["weight_decay"])
+        matrix.add_(update, alpha=-group["lr"] * 0.2 * math.sqrt(max(matrix.shape)))
+
+
+def orthogonal(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
+    """The matrix with its singular values brought near 1 (0.7 to 1.2), by five Newton–Schulz iterations.
+
+    They need products alone: in float32 on a processor, in bfloat16 on an accelerator.
+    """
+    a, b, c = QUINTIC
+    x = matrix.float() if matrix.device.type == "cpu" else matrix.bfloat16()
+    x = x.T if matrix.shape[0] > matrix.shape[1] else x
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(ITERATIONS):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.T if matrix.shape[0] > matrix.shape[1] else x).to(matrix.dtype)
