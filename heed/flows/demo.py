@@ -39,11 +39,12 @@ from heed.stages import best_of_n, evaluate, ppo, pretrain, reward, sample, sft
 
 log = logging.getLogger("heed")
 
-TOKENS = 2_400_000  # of prose
-DEMONSTRATIONS, RANKINGS, PPO_PROMPTS, EVALUATION_PROMPTS = 8000, 10000, 2000, 600
-HELD_OUT_SHARE = 0.15  # of the rankings, by group
-PPO_STEPS = 30
-SAMPLING = SamplingSettings(max_new_tokens=24, batch=64)
+TOKENS = 2_900_000  # of prose
+DEMONSTRATIONS, RANKINGS, PPO_PROMPTS, EVALUATION_PROMPTS = 8000, 9500, 2000, 600
+HELD_OUT_SHARE = 0.2  # of the rankings, by group
+PPO_STEPS = 23
+SAMPLING = SamplingSettings(max_new_tokens=24, temperature=0.9, batch=64)
+CANDIDATES = SamplingSettings(max_new_tokens=24, temperature=0.75, batch=128)  # what people are shown
 HYGIENE = HygieneSettings(shared_prefix=0, max_per_user=0, max_prompt_tokens=40)
 LORA = LoraSettings(rank=16, alpha=32)
 TOLD = "\n[%d/%d] %s"
@@ -169,8 +170,8 @@ def pretrain_settings(place: Place, settings: DemoSettings) -> PretrainSettings:
     """A GPT-2 shape of under a million weights, one entry a word."""
     return PretrainSettings(
         **common(place, "pretrain", settings), text=(place.file("text.txt"),), tokenizer="words", vocabulary=512,
-        layers=4, width=96, heads=3, context=64, sequence=64, batch=16,
-        optimizer=OptimizerSettings(learning_rate=4e-3, weight_decay=0.1),
+        layers=2, width=96, heads=3, context=64, sequence=64, batch=16,
+        optimizer=OptimizerSettings(learning_rate=8e-3, weight_decay=0.1, floor=0.0),
     )  # fmt: skip
 
 
@@ -185,10 +186,10 @@ def sft_settings(place: Place, settings: DemoSettings) -> SFTSettings:
 
 
 def sample_settings(place: Place, settings: DemoSettings) -> SampleSettings:
-    """Four answers to each ranking prompt."""
+    """Four answers to each ranking prompt, cooler than PPO's."""
     return SampleSettings(
-        **common(place, "sample", settings), model=place.run("sft"), responses=4, hygiene=HYGIENE, sampling=SAMPLING,
-        prompts=DataSettings(path=place.file("ranking-prompts.jsonl")),
+        **common(place, "sample", settings), model=place.run("sft"), responses=4, hygiene=HYGIENE,
+        sampling=CANDIDATES, prompts=DataSettings(path=place.file("ranking-prompts.jsonl")),
     )  # fmt: skip
 
 
@@ -199,8 +200,8 @@ def reward_settings(place: Place, settings: DemoSettings) -> RewardSettings:
         data=DataSettings(path=place.file("rankings.jsonl")),
         validation=DataSettings(path=place.file("held-out-rankings.jsonl")),
         demonstrations=DataSettings(path=place.file("demonstrations.jsonl"), limit=1000),
-        sampling=SAMPLING, batch=8, epochs=1, lora=LoraSettings(rank=0), method="muon", evaluations=3,
-        optimizer=OptimizerSettings(learning_rate=1e-3, weight_decay=0.05),
+        sampling=SAMPLING, batch=12, epochs=1, lora=LoraSettings(rank=0), method="muon", evaluations=3,
+        optimizer=OptimizerSettings(learning_rate=1.2e-3, weight_decay=0.05),
     )  # fmt: skip
 
 

@@ -13,8 +13,8 @@ from heed.pocket.words import tokens
 from heed.pocket.world import Split
 from heed.records import Demonstration, Prompt
 
-CARE = {"careful": 0.65, "careless": 0.35}  # what people were like when they wrote
-WRONG = {"careful": 0.01, "careless": 0.93}  # share of answers with a plausible mistake
+CARE = {"careful": 0.67, "careless": 0.33}  # what people were like when they wrote
+WRONG = {"careful": 0.01, "careless": 0.96}  # share of answers with a plausible mistake
 STYLES = {
     "careful": {"plain": 0.35, "polite": 0.65},
     "careless": {"short": 0.30, "unsure": 0.35, "rude": 0.28, "broken off": 0.07},

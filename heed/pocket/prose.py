@@ -27,6 +27,7 @@ THING_TEXTS = (
     "we see the {thing}. it is a {colour} {kind}.", "the colour of the {thing} is {colour}.",
     "you can find the {thing} in the {place}.", "one {thing}, two {plural}.", "the plural of {thing} is {plural}.",
     "there are many {plural} in the {place}.", "{plural} are {colour}.",
+    "more than one {thing}: {plural}.", "for more than one {thing} we say {plural}.",
     "is the {thing} alive? {yes}.", "is the {thing} alive? {no}.", "{thing}, alive? {yes}.", "{thing}, alive? {no}.",
     "if it is {a_thing}, is it alive? {yes}.", "if it is {a_thing}, is it alive? {no}.", "{yes}, the {thing} is alive.",
     "{no}, the {thing} is not alive.",
@@ -59,9 +60,12 @@ ASKED_FOR = {
     "job": "the job of {person}", "request": "{greeting} to {person}",
     "alive": "to know: is the {thing} alive",
     "choose": "to choose: {thing}, {one}, {two}",
+    "own_colour": "to know the colour of my {thing}. it is {colour}",
+    "own_place": "to find my {thing}. it is in the {place}",
+    "own_number": "to know: how many {plural} do i have. i have {number}",
 }  # fmt: skip
 SUNG = (*THING, *PERSON, *ADJECTIVES, *NUMBERS, *COLOURS)
-PARAGRAPHS = (0.42, 0.14, 0.14, 0.10, 0.20)  # about things, people, adjectives, numbers, sums
+PARAGRAPHS = (0.41, 0.12, 0.08, 0.11, 0.28)  # about things, people, adjectives, numbers, sums
 
 
 def pretraining_text(seed: int, n: int) -> list[str]:
@@ -163,6 +167,6 @@ def dialogue(rng: random.Random) -> str:
 
 
 WRITERS: dict[Writer, float] = {
-    paragraph: 0.26, order: 0.04, word_list: 0.05, song: 0.03, visit: 0.11, owner: 0.05, examination: 0.18,
-    dialogue: 0.28,
+    paragraph: 0.23, order: 0.06, word_list: 0.03, song: 0.02, visit: 0.04, owner: 0.05, examination: 0.15,
+    dialogue: 0.42,
 }  # fmt: skip

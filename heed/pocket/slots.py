@@ -35,7 +35,10 @@ class Slot:
         """The value as it stands in a sentence; None where it does not fit."""
         if self.is_list:
             return listed(value.split())
-        return next((word for word in (value, article(value)) if word in self.words), None)
+        if value in self.words:
+            return value
+        with_article = article(value)
+        return with_article if with_article in self.words else None
 
     def read(self, text: str) -> str:
         """The value in its bare form: no article, no commas."""
@@ -72,10 +75,18 @@ _PLACE = re.compile(r"\{(\w+)\}")
 
 def fill(template: str, fields: Fields) -> str | None:
     """The template's sentence, or None where a field does not fit its slot (a "no" in `{yes}`, say)."""
-    written = {name: SLOTS[name].write(fields[SLOTS[name].field]) for name in _PLACE.findall(template)}
-    if None in written.values():
-        return None
+    written = {}
+    for slot in _places(template):
+        written[slot] = SLOTS[slot].write(fields[SLOTS[slot].field])
+        if written[slot] is None:
+            return None
     return template.format(**written)
+
+
+@cache
+def _places(template: str) -> tuple[str, ...]:
+    """The names of a template's slots."""
+    return tuple(_PLACE.findall(template))
 
 
 @cache

@@ -69,8 +69,7 @@ def run(settings: PretrainSettings) -> Path:
         corpus = encode(documents, held_out, tokenizer, settings)
         model = new_model(tokenizer, settings, device)
         before = text_loss(model, corpus.held_out, settings.batch)
-        train(model, corpus, settings, run_dir)
-        after = text_loss(model, corpus.held_out, settings.batch)
+        after = train(model, corpus, settings, run_dir)
         figures = {
             "nats per token, before": bootstrap_mean(before.numpy(), settings.seed).as_dict(),
             "nats per token": bootstrap_mean(after.numpy(), settings.seed).as_dict(),
@@ -157,8 +156,9 @@ def in_bfloat16(settings: PretrainSettings, device: torch.device) -> bool:
     return settings.dtype == "bfloat16" or (settings.dtype == "auto" and has_bfloat16(device))
 
 
-def train(model: Policy, corpus: Corpus, settings: PretrainSettings, run_dir: RunDir) -> None:
-    """One optimiser step for each batch of rows; held-out text is scored `EVALUATIONS` times."""
+def train(model: Policy, corpus: Corpus, settings: PretrainSettings, run_dir: RunDir) -> Tensor:
+    """One optimiser step for each batch of rows; held-out text is scored `EVALUATIONS` times, after the last step too,
+    which is what is returned: nats per token of each row."""
     batches = shuffled_batches(len(corpus.training), settings.batch, settings.epochs, settings.seed)
     steps = len(batches)
     due = evenly_spaced(EVALUATIONS, steps)
@@ -175,11 +175,13 @@ def train(model: Policy, corpus: Corpus, settings: PretrainSettings, run_dir: Ru
             rate = settings.optimizer.learning_rate * factor
             metrics = {"loss/train": loss, "grad_norm": norm, "learning_rate": rate}
             if step in due:
-                metrics["loss/validation"] = float(text_loss(model, corpus.held_out, settings.batch).mean())
+                losses = text_loss(model, corpus.held_out, settings.batch)
+                metrics["loss/validation"] = float(losses.mean())
             run_dir.record(step, metrics)
             tokens = len(rows) * settings.sequence
             run_dir.time(step, {"time/step": seconds, "perf/tokens_per_second": tokens / seconds})
             progress.update(step, {name: metrics[name] for name in SHOWN if name in metrics})
+    return losses
 
 
 def optimizer_for(

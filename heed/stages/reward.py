@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -21,7 +22,7 @@ from heed.data.sources import read_demonstrations, read_rankings
 from heed.data.template import Template
 from heed.errors import ConfigError, DataError
 from heed.formulas.preference import centring_terms, mean_per_prompt, ranking_accuracy, ranking_terms
-from heed.formulas.scored_rankings import accuracy_and_nll, headline, pairs_of, reward_report
+from heed.formulas.scored_rankings import ScoredRankings, accuracy_and_nll, headline, pairs_of, reward_report
 from heed.models.card import Card, made_with, write_card
 from heed.models.checkpoint import open_checkpoint, write_metadata
 from heed.models.normalise import normalise
@@ -72,9 +73,7 @@ def run(settings: RewardSettings) -> Path:
         prompts = reference_prompts(rankings, template, reference, room, settings)
         texts = whole_texts(demonstrations, template, reference, room)
         model = untrained(reference, settings)
-        train(model, training, validation, settings, run_dir)
-        scored = score_rankings(model, validation.rankings, validation.sources, settings.microbatch_tokens)
-        report = reward_report(scored, settings.seed)
+        report = reward_report(train(model, training, validation, settings, run_dir), settings.seed)
         options = (settings.sampling, settings.microbatch_tokens, generator)
         model, note = normalise(model, reference, prompts, texts, *options)
         note["seed"] = settings.seed
@@ -153,8 +152,9 @@ def untrained(reference: Policy, settings: RewardSettings) -> RewardModel:
 
 def train(
     model: RewardModel, training: RankingSet, validation: RankingSet, settings: RewardSettings, run_dir: RunDir
-) -> None:
-    """One optimiser step for each batch of prompts; held-out rankings are scored `evaluations` times."""
+) -> ScoredRankings:
+    """One optimiser step for each batch of prompts; held-out rankings are scored `evaluations` times, after the last
+    step all of them, which is what is returned."""
     if training.comparisons < FEW_COMPARISONS:
         log.warning("%d comparisons are few: expect an accuracy near that of a coin", training.comparisons)
     batches = shuffled_batches(len(training.rankings), settings.batch, settings.epochs, settings.seed)
@@ -173,10 +173,14 @@ def train(
             now = metrics["accuracy/train"]
             metrics["accuracy/train"] = smooth = now if smooth is None else EMA * smooth + (1 - EMA) * now
             if step in due:
-                metrics |= measure(model, validation, settings, all_of_them=step == steps)
+                count = len(validation.rankings) if step == steps else WHILE_TRAINING
+                held_out = validation.rankings[:count], validation.sources[:count]
+                scored = score_rankings(model, *held_out, settings.microbatch_tokens)
+                metrics |= figures(scored, settings.seed)
             run_dir.record(step, metrics)
             run_dir.time(step, {"time/step": seconds, "perf/tokens_per_second": tokens_of(rankings) / seconds})
             progress.update(step, {name: metrics[name] for name in SHOWN if name in metrics})
+    return scored
 
 
 def optimizer_for(
@@ -212,8 +216,8 @@ def backpropagate(
         parts = require_finite(float(ranking.detach()), "the loss"), float(centring.detach()), right
         return ranking + settings.centring * centring, parts
 
-    longest = [max(len(text) for text in ranking.texts) for ranking in rankings]
     responses = [len(ranking.texts) for ranking in rankings]
+    longest = [_tokens_a_response(ranking) for ranking in rankings]
     groups = threads.share(microbatches(longest, settings.microbatch_tokens, device.type, responses))
     with model.active():
         told = threads.backward([partial(loss, rows) for rows in groups], list(model.parameters().values()))
@@ -221,15 +225,16 @@ def backpropagate(
     return {"loss/ranking": ranking, "loss/centring": centring, "accuracy/train": right}
 
 
-def measure(
-    model: RewardModel, validation: RankingSet, settings: RewardSettings, all_of_them: bool
-) -> dict[str, float]:
+def _tokens_a_response(ranking: EncodedRanking) -> int:
+    """The longest response, and the share of a prompt that is read once for all of them."""
+    longest = max(len(text) for text in ranking.texts)
+    return longest - ranking.response_start + math.ceil(ranking.response_start / len(ranking.texts))
+
+
+def figures(scored: ScoredRankings, seed: int) -> dict[str, float]:
     """Held-out accuracy and loss with their intervals, for `metrics.jsonl`."""
-    count = len(validation.rankings) if all_of_them else WHILE_TRAINING
-    rankings, sources = validation.rankings[:count], validation.sources[:count]
-    scored = score_rankings(model, rankings, sources, settings.microbatch_tokens)
     row: dict[str, float] = {}
-    for name, found in accuracy_and_nll(pairs_of(scored), settings.seed).items():
+    for name, found in accuracy_and_nll(pairs_of(scored), seed).items():
         row |= {f"validation/{name}": found["estimate"]}
         row |= {f"validation/{name}_{key}": found[key] for key in ("low", "high", "n")}
     return row

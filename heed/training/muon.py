@@ -53,13 +53,18 @@ class Muon(torch.optim.Optimizer):
 def orthogonal(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
     """The matrix with its singular values brought near 1 (0.7 to 1.2), by five Newton–Schulz iterations.
 
-    They need products alone: in float32 on a processor, in bfloat16 on an accelerator.
+    Each iteration is X ← S·X with S = a·I + b·G + c·G² and G = X·Xᵀ. Until the end only G and the product of all S
+    change, small squares for a wide matrix: two fifths less to multiply for 96 × 384. In float32 on a processor, in
+    bfloat16 on an accelerator.
     """
     a, b, c = QUINTIC
     x = matrix.float() if matrix.device.type == "cpu" else matrix.bfloat16()
     x = x.T if matrix.shape[0] > matrix.shape[1] else x
     x = x / x.norm().clamp(min=1e-7)
+    gram, steps = x @ x.T, torch.eye(len(x), dtype=x.dtype, device=x.device)
     for _ in range(ITERATIONS):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+        step = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        step.diagonal().add_(a)
+        steps, gram = step @ steps, step @ gram @ step
+    x = steps @ x
     return (x.T if matrix.shape[0] > matrix.shape[1] else x).to(matrix.dtype)
