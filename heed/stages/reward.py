@@ -217,7 +217,7 @@ def backpropagate(
         return ranking + settings.centring * centring, parts
 
     responses = [len(ranking.texts) for ranking in rankings]
-    longest = [_tokens_a_response(ranking) for ranking in rankings]
+    longest = [tokens_a_response(ranking) for ranking in rankings]
     groups = threads.share(microbatches(longest, settings.microbatch_tokens, device.type, responses))
     with model.active():
         told = threads.backward([partial(loss, rows) for rows in groups], list(model.parameters().values()))
@@ -225,7 +225,7 @@ def backpropagate(
     return {"loss/ranking": ranking, "loss/centring": centring, "accuracy/train": right}
 
 
-def _tokens_a_response(ranking: EncodedRanking) -> int:
+def tokens_a_response(ranking: EncodedRanking) -> int:
     """The longest response, and the share of a prompt that is read once for all of them."""
     longest = max(len(text) for text in ranking.texts)
     return longest - ranking.response_start + math.ceil(ranking.response_start / len(ranking.texts))

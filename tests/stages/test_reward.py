@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, GPT2LMHeadModel
 
-from heed.data.encode import encode_demonstrations
+from heed.data.encode import EncodedRanking, encode_demonstrations
 from heed.data.sources import read_demonstrations
 from heed.data.template import Template
 from heed.errors import CheckpointError, ConfigError, DataError, RunError
@@ -166,6 +166,19 @@ def test_neither_microbatches_nor_threads_change_the_parameters(
         for other in weights[1:]:
             assert_close(other[name], value, atol=1e-5, rtol=0)
     assert any((weights[0][name] - value).abs().max() > 1e-3 for name, value in start.items())
+
+
+def test_a_prompt_counts_once_among_its_responses_when_rows_are_grouped() -> None:
+    prompt, responses = [1] * 7, ([2] * 3, [2] * 5)
+    ranking = EncodedRanking([prompt + response for response in responses], [1, 2], len(prompt))
+    assert reward.tokens_a_response(ranking) == 5 + 4  # the longest response, and half of seven tokens
+
+
+def test_the_report_is_of_the_last_held_out_scores(trained: RewardSettings) -> None:
+    last, found = metrics(Path(trained.output))[-1], report(Path(trained.output))
+    for key in ("estimate", "low", "high", "n"):
+        row = last["validation/accuracy" + ("" if key == "estimate" else f"_{key}")]
+        assert row == pytest.approx(found["accuracy"][key])
 
 
 def test_same_seed_same_numbers(sft: str, tmp_path: Path) -> None:
