@@ -200,8 +200,8 @@ def reward_settings(place: Place, settings: DemoSettings) -> RewardSettings:
         data=DataSettings(path=place.file("rankings.jsonl")),
         validation=DataSettings(path=place.file("held-out-rankings.jsonl")),
         demonstrations=DataSettings(path=place.file("demonstrations.jsonl"), limit=1000),
-        sampling=SAMPLING, batch=12, epochs=1, lora=LoraSettings(rank=0), method="muon", evaluations=3,
-        optimizer=OptimizerSettings(learning_rate=1.2e-3, weight_decay=0.05),
+        sampling=SAMPLING, batch=8, epochs=1, lora=LoraSettings(rank=0), method="muon", evaluations=2,
+        optimizer=OptimizerSettings(learning_rate=1e-3, weight_decay=0.05),
     )  # fmt: skip
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from typing import TypeVar
 
 from heed.pocket.families import FAMILIES, Family
 from heed.pocket.phrases import PHRASES, Phrase
-from heed.pocket.slots import fields_of, reader
+from heed.pocket.slots import fields_of, first_words, reader
 from heed.pocket.words import spaced
 
 # one letter a piece: what a sentence may be made of, see SENTENCES
 OPENER, CLAIM, ALONE, CLAUSE, GREETING, SHORT, COMMA, STOP, NOISE = "otscgb,.x"
+Kept = TypeVar("Kept")
 SENTENCES = re.compile(r"((o,)*(t?c|b|g)\.|s\.|o\.)+")
 
 
@@ -43,13 +45,13 @@ def pieces(text: str, family: Family) -> list[Piece]:
 
 
 def _readings(rest: str, family: Family) -> Iterator[Piece]:
-    for sort, pattern in _answer_patterns(family.name):
+    word = rest.split(" ", 1)[0]
+    for sort, pattern in _answer_patterns(family.name).get(word, ()):
         if (match := pattern.match(rest)) is not None:
             yield Piece(sort, match.group(), claim=fields_of(match))
-    for phrase, pattern in _phrase_patterns():
+    for phrase, pattern in _phrase_patterns().get(word, ()):
         if (match := pattern.match(rest)) is not None:
             yield Piece(_sort_of(phrase), match.group(), phrase)
-    word = rest.split(" ", 1)[0]
     yield Piece({",": COMMA, ".": STOP, "!": STOP, "?": STOP, ":": COMMA}.get(word, NOISE), word)
 
 
@@ -58,16 +60,25 @@ def _sort_of(phrase: Phrase) -> str:
 
 
 @cache
-def _phrase_patterns() -> list[tuple[Phrase, re.Pattern[str]]]:
-    return [(phrase, reader(phrase.text)) for phrase in PHRASES]
+def _phrase_patterns() -> dict[str, list[tuple[Phrase, re.Pattern[str]]]]:
+    return _by_first_word((phrase.text, phrase) for phrase in PHRASES)
 
 
 @cache
-def _answer_patterns(name: str) -> list[tuple[str, re.Pattern[str]]]:
+def _answer_patterns(name: str) -> dict[str, list[tuple[str, re.Pattern[str]]]]:
     """Clauses and short answers of all families, the named one's first."""
     ordered = sorted(FAMILIES, key=lambda family: family.name != name)
-    clauses = [(_clause_sort(family), reader(text)) for family in ordered for text in family.sentences]
-    return clauses + [(SHORT, reader(text)) for family in ordered for text in family.short]
+    clauses = [(text, _clause_sort(family)) for family in ordered for text in family.sentences]
+    return _by_first_word([*clauses, *((text, SHORT) for family in ordered for text in family.short)])
+
+
+def _by_first_word(templates: Iterable[tuple[str, Kept]]) -> dict[str, list[tuple[Kept, re.Pattern[str]]]]:
+    """What matches the templates, under each word with which one may begin: most need not be tried."""
+    found: dict[str, list[tuple[Kept, re.Pattern[str]]]] = {}
+    for text, kept in templates:
+        for word in first_words(text):
+            found.setdefault(word, []).append((kept, reader(text)))
+    return found
 
 
 def _clause_sort(family: Family) -> str:

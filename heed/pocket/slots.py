@@ -97,6 +97,13 @@ def reader(template: str) -> re.Pattern[str]:
     return re.compile(" ".join(pattern for pattern in patterns if pattern) + r"(?!\S)")
 
 
+def first_words(template: str) -> frozenset[str]:
+    """The words, or marks, with which the template's sentences may begin."""
+    text, *rest = _PLACE.split(template)
+    starts = (text,) if text.strip() else SLOTS[rest[0]].words
+    return frozenset(spaced(start).split()[0] for start in starts)
+
+
 def _group(slot: str) -> str:
     return f"(?P<{slot}>{SLOTS[slot].pattern})"
 
