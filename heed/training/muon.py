@@ -51,14 +51,14 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
-    """The matrix with its singular values brought near 1 (0.7 to 1.2), by five Newton–Schulz iterations.
+    """The matrix with its singular values, but for tiny ones, brought to 0.7 – 1.2 by five Newton–Schulz iterations.
 
     Each iteration is X ← S·X with S = a·I + b·G + c·G² and G = X·Xᵀ. Until the end only G and the product of all S
-    change, small squares for a wide matrix: two fifths less to multiply for 96 × 384. In float32 on a processor, in
-    bfloat16 on an accelerator.
+    change, small squares for a wide matrix: two fifths less to multiply for 96 × 384. In float32, for nothing calls G
+    back to X·Xᵀ: rounding to bfloat16 would add up.
     """
     a, b, c = QUINTIC
-    x = matrix.float() if matrix.device.type == "cpu" else matrix.bfloat16()
+    x = matrix.float()
     x = x.T if matrix.shape[0] > matrix.shape[1] else x
     x = x / x.norm().clamp(min=1e-7)
     gram, steps = x @ x.T, torch.eye(len(x), dtype=x.dtype, device=x.device)
