@@ -1,6 +1,6 @@
 """Muon: momentum whose matrix is made orthogonal before it becomes a step.
 
-torch has one too, which orthogonalises in bfloat16 always. Most processors cannot multiply that: there its step takes
+torch has one too, which orthogonalises in bfloat16 always. Many processors emulate such products: there that takes
 seventeen times as long (measured: AVX2, matrices of 96 × 384), and half a million weights train three times slower.
 """
 
