@@ -17,8 +17,9 @@ import torch
 from heed.data.hygiene import split_by_group
 from heed.errors import ConfigError
 from heed.flows.demo_report import write_report
+from heed.pocket.exams import exams
 from heed.pocket.generate import demonstrations, evaluation_prompts, ppo_prompts, ranking_prompts
-from heed.pocket.labelers import degenerate, simulate
+from heed.pocket.labelers import degenerate, simulate, simulate_all
 from heed.pocket.prose import pretraining_text
 from heed.records import Candidates, read_jsonl, write_jsonl
 from heed.settings.best_of_n import BestOfNSettings
@@ -40,8 +41,8 @@ from heed.stages import best_of_n, evaluate, ppo, pretrain, reward, sample, sft
 log = logging.getLogger("heed")
 
 TOKENS = 2_900_000  # of prose
-DEMONSTRATIONS, RANKINGS, PPO_PROMPTS, EVALUATION_PROMPTS = 8000, 9500, 2000, 600
-HELD_OUT_SHARE = 0.2  # of the rankings, by group
+DEMONSTRATIONS, EXAMS, RANKINGS, PPO_PROMPTS, EVALUATION_PROMPTS = 8000, 8000, 9500, 2000, 600
+HELD_OUT_SHARE = 0.18  # of the sets of candidates, by group
 PPO_STEPS = 23
 SAMPLING = SamplingSettings(max_new_tokens=24, temperature=0.9, batch=64)
 CANDIDATES = SamplingSettings(max_new_tokens=24, temperature=0.75, batch=128)  # what people are shown
@@ -108,7 +109,10 @@ def steps(place: Place, settings: DemoSettings) -> dict[str, Callable[[], object
         "Five simulated labelers, who often disagree, rank the four answers (label).": (
             lambda: label(place, settings.seed)
         ),
-        "A reward model learns to predict which answer they would prefer (reward).": (
+        "A reward model first passes exams about other questions: which answer is right (reward).": (
+            lambda: reward.run(exam_settings(place, settings))
+        ),
+        "It goes on to learn which answer the labelers would prefer (reward).": (
             lambda: reward.run(reward_settings(place, settings))
         ),
         "PPO changes the model towards answers that the reward model scores higher (ppo).": (
@@ -139,6 +143,7 @@ def write_world(place: Place, seed: int) -> None:
     Path(place.file("held-out-text.txt")).write_text("<|endoftext|>".join(held_out), encoding="utf-8")
     rows = {
         "demonstrations": demonstrations(seed, DEMONSTRATIONS),
+        "exams": exams(seed, EXAMS),
         "ranking-prompts": ranking_prompts(seed, RANKINGS),
         "ppo-prompts": ppo_prompts(seed, PPO_PROMPTS),
         "evaluation-prompts": evaluation_prompts(seed, EVALUATION_PROMPTS),
@@ -149,13 +154,16 @@ def write_world(place: Place, seed: int) -> None:
 
 
 def label(place: Place, seed: int) -> None:
-    """Rank the candidates; some sets get truncated and broken answers first, which PPO will meet too."""
+    """Rank the candidates; some sets get truncated and broken answers first, which PPO will meet too.
+
+    One labeler ranks each set to learn from, all of them each held-out set: what is measured there is then less a
+    matter of who happened to rank what.
+    """
     candidates = degenerate(read_jsonl(Path(place.run("sample"), "candidates.jsonl"), Candidates), seed)
-    rankings = simulate(candidates, seed)
-    kept, held_out = split_by_group(rankings, HELD_OUT_SHARE, seed)
-    write_jsonl(Path(place.file("held-out-rankings.jsonl")), held_out)
-    write_jsonl(Path(place.file("rankings.jsonl")), kept)
-    log.info("%d rankings to learn from, %d held out", len(kept), len(held_out))
+    kept, held_out = split_by_group(candidates, HELD_OUT_SHARE, seed)
+    write_jsonl(Path(place.file("held-out-rankings.jsonl")), simulate_all(held_out, seed + 1_000_000))
+    write_jsonl(Path(place.file("rankings.jsonl")), simulate(kept, seed))
+    log.info("%d rankings to learn from, %d sets of answers held out", len(kept), len(held_out))
 
 
 # --- settings -------------------------------------------------------------------------------------------------------
@@ -170,7 +178,7 @@ def pretrain_settings(place: Place, settings: DemoSettings) -> PretrainSettings:
     """A GPT-2 shape of under a million weights, one entry a word."""
     return PretrainSettings(
         **common(place, "pretrain", settings), text=(place.file("text.txt"),), tokenizer="words", vocabulary=512,
-        layers=2, width=96, heads=3, context=64, sequence=64, batch=16,
+        layers=2, width=96, heads=3, context=64, sequence=64, batch=16, dtype="float32",
         optimizer=OptimizerSettings(learning_rate=8e-3, weight_decay=0.1, floor=0.0),
     )  # fmt: skip
 
@@ -193,10 +201,21 @@ def sample_settings(place: Place, settings: DemoSettings) -> SampleSettings:
     )  # fmt: skip
 
 
+def exam_settings(place: Place, settings: DemoSettings) -> RewardSettings:
+    """The SFT model learns to tell right answers from wrong ones; a few of the exams are held out."""
+    return reward_settings(place, settings).model_copy(
+        update={
+            "output": place.run("exams"), "start_from": "", "data": DataSettings(path=place.file("exams.jsonl")),
+            "validation": DataSettings(), "validation_share": 0.05, "batch": 16, "evaluations": 1,
+            "optimizer": OptimizerSettings(learning_rate=1.5e-3, weight_decay=0.05),
+        }
+    )  # fmt: skip
+
+
 def reward_settings(place: Place, settings: DemoSettings) -> RewardSettings:
     """Every weight is trained, by Muon: on as many rankings it is right more often than an adapter."""
     return RewardSettings(
-        **common(place, "reward", settings), model=place.run("sft"),
+        **common(place, "reward", settings), model=place.run("sft"), start_from=place.run("exams"),
         data=DataSettings(path=place.file("rankings.jsonl")),
         validation=DataSettings(path=place.file("held-out-rankings.jsonl")),
         demonstrations=DataSettings(path=place.file("demonstrations.jsonl"), limit=1000),

@@ -116,12 +116,14 @@ def reward_figures(root: Path) -> dict[str, Any]:
 
 def accuracy(rankings: Sequence[Ranking], scores_of: Callable[[Ranking], list[float]]) -> Estimate:
     """Share of strictly ordered pairs that scores order alike, taken as a reward model's accuracy is: equal scores are
-    half right, and every ranking weighs the same."""
+    half right, and every prompt weighs the same, however many people ranked its responses."""
     scores = torch.tensor([score for ranking in rankings for score in scores_of(ranking)])
     ranks = torch.tensor([rank for ranking in rankings for rank in ranking.ranks])
     segments = torch.tensor([i for i, ranking in enumerate(rankings) for _ in ranking.ranks])
     correct, better, _ = ranking_accuracy(scores, ranks, segments)
-    return scored_rankings.share(correct, segments[better])
+    asked: dict[object, int] = {}
+    prompts = torch.tensor([asked.setdefault(ranking.prompt, len(asked)) for ranking in rankings])
+    return scored_rankings.share(correct, prompts[segments[better]])
 
 
 def gold_scores(ranking: Ranking) -> list[float]:

@@ -30,9 +30,13 @@ def ranking_pairs(
     ranks: Int[Tensor, " responses"], segments: Int[Tensor, " responses"]
 ) -> tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"]]:
     """Indices (better, worse) of all pairs of one prompt with a strict order. Ties are dropped (InstructGPT C.2)."""
-    same_prompt = segments.unsqueeze(1) == segments.unsqueeze(0)
-    better, worse = (same_prompt & (ranks.unsqueeze(1) < ranks.unsqueeze(0))).nonzero(as_tuple=True)
-    return better, worse
+    by_prompt, sizes = segments.argsort(stable=True), segments.bincount()
+    partners = sizes[segments]  # of each response: how many the prompt has, itself included
+    better = torch.arange(len(segments), device=segments.device).repeat_interleave(partners)
+    nth = torch.arange(len(better), device=segments.device) - (partners.cumsum(0) - partners)[better]
+    worse = by_prompt[(sizes.cumsum(0) - sizes)[segments[better]] + nth]
+    strict = ranks[better] < ranks[worse]
+    return better[strict], worse[strict]
 
 
 def mean_per_prompt(

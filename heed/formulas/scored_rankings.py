@@ -1,7 +1,8 @@
 """How well a reward model's scores agree with people's rankings, and what else the scores follow.
 
 Every figure comes with its 95 % interval and n. Prompts are the independent things: a prompt weighs the same whatever
-its K, as in the loss, and intervals run over prompts. Probabilities come from raw scores, the unit of the loss.
+its K and however many people ranked it, and intervals run over prompts. Probabilities come from raw scores, the unit
+of the loss.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class ScoredRankings:
     segments: Int[Tensor, " responses"]
     lengths: Int[Tensor, " responses"]  # tokens of the response
     sources: Sequence[str]  # of each ranking
+    prompts: Int[Tensor, " rankings"]  # the number of its prompt: rankings by several people of the same have the same
 
     def of_source(self, source: str) -> ScoredRankings:
         """The rankings of one source."""
@@ -44,8 +46,15 @@ class ScoredRankings:
         segments = number[self.segments]
         rows = segments >= 0
         return ScoredRankings(
-            self.scores[rows], self.ranks[rows], segments[rows], self.lengths[rows], [source] * len(kept)
-        )
+            self.scores[rows], self.ranks[rows], segments[rows], self.lengths[rows], [source] * len(kept),
+            self.prompts[kept],
+        )  # fmt: skip
+
+    @property
+    def once(self) -> Bool[Tensor, " responses"]:
+        """True on the responses of the first ranking of each prompt, which those of others repeat."""
+        first = {prompt: i for i, prompt in reversed(list(enumerate(self.prompts.tolist())))}
+        return torch.isin(self.segments, torch.tensor(list(first.values())))
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,7 @@ class Pairs:
     margins: Float[Tensor, " pairs"]  # score of the better less score of the worse
     longer: Float[Tensor, " pairs"]  # 1 where the better response is the longer, ½ for equal lengths
     matched: Bool[Tensor, " pairs"]  # the two are about equally long
-    segments: Int[Tensor, " pairs"]
+    prompts: Int[Tensor, " pairs"]
 
 
 def pairs_of(rankings: ScoredRankings) -> Pairs:
@@ -65,21 +74,22 @@ def pairs_of(rankings: ScoredRankings) -> Pairs:
     longer, _, _ = ranking_accuracy(rankings.lengths.float(), rankings.ranks, rankings.segments)
     a, b = rankings.lengths[better], rankings.lengths[worse]
     matched = (a - b).abs() <= MATCHED * torch.maximum(a, b)
-    return Pairs(correct, rankings.scores[better] - rankings.scores[worse], longer, matched, rankings.segments[better])
+    margins, prompts = rankings.scores[better] - rankings.scores[worse], rankings.prompts[rankings.segments[better]]
+    return Pairs(correct, margins, longer, matched, prompts)
 
 
 def accuracy_and_nll(pairs: Pairs, seed: int) -> dict[str, dict[str, Any]]:
     """`accuracy` (Wilson) and `nll` in nats a comparison (bootstrap); a scorer that knows nothing has ½ and ln 2."""
-    nll = mean_per_prompt(-logsigmoid(pairs.margins.double()), pairs.segments)
+    nll = mean_per_prompt(-logsigmoid(pairs.margins.double()), pairs.prompts)
     return {
-        "accuracy": share(pairs.correct, pairs.segments).as_dict(),
+        "accuracy": share(pairs.correct, pairs.prompts).as_dict(),
         "nll": bootstrap_mean(nll.numpy(), seed).as_dict() if len(nll) else wilson(0, 0).as_dict(),
     }
 
 
-def share(outcomes: Float[Tensor, " pairs"], segments: Int[Tensor, " pairs"]) -> Estimate:
+def share(outcomes: Float[Tensor, " pairs"], prompts: Int[Tensor, " pairs"]) -> Estimate:
     """Mean over prompts of the mean outcome of a prompt's pairs, with Wilson's interval for as many prompts."""
-    per_prompt = mean_per_prompt(outcomes.double(), segments)
+    per_prompt = mean_per_prompt(outcomes.double(), prompts)
     return wilson(float(per_prompt.sum()), len(per_prompt))
 
 
@@ -100,6 +110,7 @@ def reward_report(rankings: ScoredRankings, seed: int) -> dict[str, Any]:
         "length_bias": length_bias(rankings, pairs, seed),
         "scores": {"mean": float(rankings.scores.mean()), "sd": float(rankings.scores.std(correction=0))},
         "counts": {
+            "prompts": len(set(rankings.prompts.tolist())),
             "rankings": len(rankings.sources),
             "comparisons": len(pairs.correct),
             "tied_scores": int((pairs.margins == 0).sum()),
@@ -118,8 +129,8 @@ def calibration(pairs: Pairs, seed: int) -> dict[str, Any]:
         return float(expected_calibration_error(probabilities[rows], outcomes[rows], BINS))
 
     return {
-        "ece": over_prompts(calibration_error, pairs.segments, seed).as_dict(),
-        "temperature": over_prompts(lambda rows: best_temperature(margins[rows]), pairs.segments, seed).as_dict(),
+        "ece": over_prompts(calibration_error, pairs.prompts, seed).as_dict(),
+        "temperature": over_prompts(lambda rows: best_temperature(margins[rows]), pairs.prompts, seed).as_dict(),
         "reliability": reliability(probabilities, outcomes),
     }
 
@@ -142,28 +153,29 @@ def reliability(
 
 def length_bias(rankings: ScoredRankings, pairs: Pairs, seed: int) -> dict[str, Any]:
     """Does the score follow length? `longer_wins` is the accuracy of always preferring the longer response."""
-    scores, lengths = rankings.scores.numpy(), rankings.lengths.numpy()
+    once = rankings.once
+    scores, lengths = rankings.scores[once].numpy(), rankings.lengths[once].numpy()
 
     def correlation(rows: Tensor) -> float:
         return spearman(scores[rows.numpy()], lengths[rows.numpy()])
 
     return {
-        "spearman": over_prompts(correlation, rankings.segments, seed).as_dict(),
-        "longer_wins": share(pairs.longer, pairs.segments).as_dict(),
-        "accuracy_at_matched_length": share(pairs.correct[pairs.matched], pairs.segments[pairs.matched]).as_dict(),
+        "spearman": over_prompts(correlation, rankings.segments[once], seed).as_dict(),
+        "longer_wins": share(pairs.longer, pairs.prompts).as_dict(),
+        "accuracy_at_matched_length": share(pairs.correct[pairs.matched], pairs.prompts[pairs.matched]).as_dict(),
     }
 
 
-def over_prompts(statistic: Callable[[Tensor], float], segments: Int[Tensor, " rows"], seed: int) -> Estimate:
+def over_prompts(statistic: Callable[[Tensor], float], prompts: Int[Tensor, " rows"], seed: int) -> Estimate:
     """A statistic of rows (pairs or responses), bootstrapped over the prompts that the rows belong to."""
-    prompts = [rows for rows in torch.split(segments.argsort(stable=True), segments.bincount().tolist()) if len(rows)]
-    if not prompts:
+    groups = [rows for rows in torch.split(prompts.argsort(stable=True), prompts.bincount().tolist()) if len(rows)]
+    if not groups:
         return Estimate(math.nan, math.nan, math.nan, 0)
 
-    def of_prompts(indices: NDArray[np.int64]) -> float:
-        return statistic(torch.cat([prompts[i] for i in indices]))
+    def of_groups(indices: NDArray[np.int64]) -> float:
+        return statistic(torch.cat([groups[i] for i in indices]))
 
-    return bootstrap_statistic(of_prompts, len(prompts), seed, RESAMPLES)
+    return bootstrap_statistic(of_groups, len(groups), seed, RESAMPLES)
 
 
 def headline(report: dict[str, Any]) -> dict[str, dict[str, Any]]:

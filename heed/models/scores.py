@@ -29,7 +29,7 @@ class RankedTexts(Protocol):
 
 def score_texts(
     model: RewardModel,
-    texts: Sequence[list[int]],
+    texts: Sequence[Sequence[int]],
     microbatch_tokens: int,
     scored: Callable[[int], object] = lambda texts: None,
 ) -> Float[Tensor, " texts"]:
@@ -58,16 +58,33 @@ def score_rankings(
     microbatch_tokens: int,
     scored: Callable[[int], object] = lambda texts: None,
 ) -> ScoredRankings:
-    """Raw scores of every response, in the unit of the loss; `sources[i]` is where ranking i comes from."""
-    texts = [text for ranking in rankings for text in ranking.texts]
-    raw = RewardModel(model.trunk, model.adapter, model.head)
+    """Raw scores of every response, in the unit of the loss; `sources[i]` is where ranking i comes from. A text that is
+    ranked more than once is scored once."""
+    texts = different_texts(rankings)
+    raw = score_texts(RewardModel(model.trunk, model.adapter, model.head), list(texts), microbatch_tokens, scored)
+    asked: dict[tuple[int, ...], int] = {}
     return ScoredRankings(
-        scores=score_texts(raw, texts, microbatch_tokens, scored),
+        scores=raw[[texts[tuple(text)] for ranking in rankings for text in ranking.texts]],
         ranks=torch.tensor([rank for ranking in rankings for rank in ranking.ranks]),
         segments=torch.tensor([i for i, ranking in enumerate(rankings) for _ in ranking.texts]),
         lengths=torch.tensor([len(text) - ranking.response_start for ranking in rankings for text in ranking.texts]),
         sources=sources,
+        prompts=torch.tensor([asked.setdefault(prompt_of(ranking), len(asked)) for ranking in rankings]),
     )
+
+
+def different_texts(rankings: Sequence[RankedTexts]) -> dict[tuple[int, ...], int]:
+    """The texts of rankings, each once, numbered from 0: several people may have ranked the same responses."""
+    found: dict[tuple[int, ...], int] = {}
+    for ranking in rankings:
+        for text in ranking.texts:
+            found.setdefault(tuple(text), len(found))
+    return found
+
+
+def prompt_of(ranking: RankedTexts) -> tuple[int, ...]:
+    """The tokens that all of a ranking's texts begin with."""
+    return tuple(ranking.texts[0][: ranking.response_start])
 
 
 def _of_like_length(lengths: Sequence[int], microbatch_tokens: int) -> Iterator[list[int]]:

@@ -32,6 +32,11 @@ def demonstrations(seed: int, n: int) -> list[Demonstration]:
     return rows
 
 
+def exam_prompts(seed: int, n: int) -> list[Prompt]:
+    """`n` different prompts of the SFT part, for `heed.pocket.exams`."""
+    return _prompts("sft", f"exam {seed}", n)
+
+
 def ranking_prompts(seed: int, n: int) -> list[Prompt]:
     """`n` different prompts to sample candidates for."""
     return _prompts("ranking", f"ranking {seed}", n)
@@ -56,7 +61,7 @@ def answer(task: Task, rng: random.Random, wrong: bool | None = None) -> str:
         (style,) = rng.choices(list(STYLES[care]), list(STYLES[care].values()))
         short = rng.choice(answers(family.short, fields))
         sentence = rng.choice(answers(family.sentences, fields))
-        text = _styled(style, short, sentence, claims=family.name != "request", rng=rng)
+        text = styled(style, short, sentence, claims=family.name != "request", rng=rng)
         if len(tokens(text)) <= LONGEST:
             return text
 
@@ -74,7 +79,8 @@ def ideal(task: Task) -> str:
     return f"gladly, {task.shortest}."
 
 
-def _styled(style: str, short: str, sentence: str, claims: bool, rng: random.Random) -> str:
+def styled(style: str, short: str, sentence: str, claims: bool, rng: random.Random) -> str:
+    """An answer in one of the `STYLES`, from its short form or its sentence. `claims`: it may be said to be known."""
     match style:
         case "short":
             return f"{short}."

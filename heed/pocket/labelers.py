@@ -77,6 +77,12 @@ def simulate(candidates: Iterable[Candidates], seed: int, temperature: float = T
     return [rank(each, LABELERS[rng.integers(len(LABELERS))], rng, temperature) for each in candidates]
 
 
+def simulate_all(candidates: Iterable[Candidates], seed: int, temperature: float = TEMPERATURE) -> list[Ranking]:
+    """Each set of candidates ranked by every labeler, one after the other."""
+    rng = np.random.default_rng(seed)
+    return [rank(each, labeler, rng, temperature) for each in candidates for labeler in LABELERS]
+
+
 def ranks_of(utilities: ArrayLike) -> tuple[int, ...]:
     """1 for the highest; the next rank begins where the utility falls by `TIE` or more."""
     values = np.asarray(utilities)

@@ -13,6 +13,11 @@ class RewardSettings(StageSettings):
     """Step 2: rankings → a reward model (paper: section 3.5, appendix C.2)."""
 
     model: str = Field(description="the SFT model to start from: a run of `heed sft`, a directory or a hub name")
+    start_from: str = Field(
+        "",
+        description="a reward model to go on from, for example one of public comparisons (preference model "
+        "pretraining, arXiv 2112.00861); empty = the SFT model with a new head",
+    )
     data: DataSettings = Field(DataSettings(), description="rankings or comparisons")
     validation: DataSettings = Field(
         DataSettings(), description="held-out rankings; empty = `validation_share` of the groups of `data`"

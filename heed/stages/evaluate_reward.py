@@ -12,7 +12,7 @@ from heed.errors import ConfigError
 from heed.formulas.scored_rankings import headline, reward_report
 from heed.models.checkpoint import open_checkpoint
 from heed.models.roles import Shelf
-from heed.models.scores import score_rankings
+from heed.models.scores import different_texts, score_rankings
 from heed.settings.reward import EvaluateRewardSettings
 from heed.training.device import pick_device, pick_dtype, seed_everything
 from heed.training.figures import print_figures
@@ -34,7 +34,7 @@ def run(settings: EvaluateRewardSettings) -> Path:
         tokenizer, room = model.trunk.tokenizer, min(settings.max_tokens, model.trunk.context)
         template = Template.named(checkpoint.template or "dialogue", tokenizer)
         held_out = ranking_set(rankings, template, tokenizer, room, "held-out")
-        with Progress("scores", sum(len(ranking.texts) for ranking in held_out.rankings)) as progress:
+        with Progress("scores", len(different_texts(held_out.rankings))) as progress:
             scored = score_rankings(
                 model,
                 held_out.rankings,

@@ -20,11 +20,12 @@ from heed.data.hygiene import halves, split_by_group
 from heed.data.rankings import RankingSet, ranking_set
 from heed.data.sources import read_demonstrations, read_rankings
 from heed.data.template import Template
-from heed.errors import ConfigError, DataError
+from heed.errors import CheckpointError, ConfigError, DataError
 from heed.formulas.preference import centring_terms, mean_per_prompt, ranking_accuracy, ranking_terms
 from heed.formulas.scored_rankings import ScoredRankings, accuracy_and_nll, headline, pairs_of, reward_report
 from heed.models.card import Card, made_with, write_card
-from heed.models.checkpoint import open_checkpoint, write_metadata
+from heed.models.checkpoint import Checkpoint, open_checkpoint, write_metadata
+from heed.models.load import load_tokenizer
 from heed.models.normalise import normalise
 from heed.models.policy import Policy
 from heed.models.roles import Shelf, trained_copy
@@ -60,19 +61,21 @@ def run(settings: RewardSettings) -> Path:
     """Train a reward model from the SFT model, measure it on held-out rankings, and normalise its scores."""
     check(settings)
     checkpoint = open_checkpoint(settings.model, "policy")
+    check_start(settings, checkpoint)
     rankings, held_out = read_splits(settings)
     demonstrations = read_demonstrations(settings.demonstrations, settings.seed) if settings.demonstrations.path else []
     device = pick_device(settings.device)
     generator = seed_everything(settings.seed, device)
     with RunDir.create(settings) as run_dir:
-        reference = Shelf(partial(pick_dtype, settings.dtype, device), device).policy(settings.model, "sft")
+        shelf = Shelf(partial(pick_dtype, settings.dtype, device), device)
+        reference = shelf.policy(settings.model, "sft")
         tokenizer, room = reference.trunk.tokenizer, min(settings.max_tokens, reference.trunk.context)
         template = Template.named(checkpoint.template or "dialogue", tokenizer)
         training = ranking_set(rankings, template, tokenizer, room, "training")
         validation = ranking_set(held_out, template, tokenizer, room, "held-out")
         prompts = reference_prompts(rankings, template, reference, room, settings)
         texts = whole_texts(demonstrations, template, reference, room)
-        model = untrained(reference, settings)
+        model = earlier(shelf, settings) if settings.start_from else untrained(reference, settings)
         report = reward_report(train(model, training, validation, settings, run_dir), settings.seed)
         options = (settings.sampling, settings.microbatch_tokens, generator)
         model, note = normalise(model, reference, prompts, texts, *options)
@@ -96,6 +99,22 @@ def check(settings: RewardSettings) -> None:
     if settings.sampling.max_new_tokens >= settings.max_tokens:
         told = f"{settings.sampling.max_new_tokens} leaves no room for a prompt in {settings.max_tokens} tokens"
         raise ConfigError("sampling.max_new_tokens", told, "lower it, or raise `max_tokens`")
+
+
+def check_start(settings: RewardSettings, sft: Checkpoint) -> None:
+    """A reward model to go on from must read what the SFT model writes, and train as `lora` says."""
+    if not settings.start_from:
+        return
+    start = open_checkpoint(settings.start_from, "reward")
+    if not start.is_adapter and settings.lora.rank:
+        told = f"{start.name} has weights of its own, and an adapter would need them as its base"
+        raise ConfigError("lora.rank", told, "set it to 0 to go on with all weights, or start from an adapter")
+    if start.metadata.get("template", sft.metadata.get("template")) != sft.metadata.get("template"):
+        told = f"was trained with template {start.template}, but {sft.name} with {sft.template}"
+        raise CheckpointError(start.name, told, "start from a reward model with the SFT model's template")
+    if load_tokenizer(start.path).get_vocab() != load_tokenizer(sft.path).get_vocab():
+        told = f"its tokenizer has other entries than that of {sft.name}"
+        raise CheckpointError(start.name, told, "start from a reward model with the SFT model's tokenizer")
 
 
 def read_splits(settings: RewardSettings) -> tuple[list[Ranking], list[Ranking]]:
@@ -148,6 +167,13 @@ def untrained(reference: Policy, settings: RewardSettings) -> RewardModel:
     body = trained_copy(reference, "reward", settings.lora)
     head = new_head(body.trunk.width, torch.Generator().manual_seed(settings.seed)).requires_grad_(False)
     return RewardModel(body.trunk, body.adapter, head.to(body.trunk.device))
+
+
+def earlier(shelf: Shelf, settings: RewardSettings) -> RewardModel:
+    """The reward model to go on from: a copy of its weights and its head, without its normalisation."""
+    start = shelf.reward_model(settings.start_from, "start")
+    body = trained_copy(Policy(start.trunk, start.adapter), "reward", settings.lora)
+    return RewardModel(body.trunk, body.adapter, start.head.requires_grad_(False))
 
 
 def train(

@@ -61,10 +61,12 @@ def orthogonal(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows col
     x = matrix.float()
     x = x.T if matrix.shape[0] > matrix.shape[1] else x
     x = x / x.norm().clamp(min=1e-7)
-    gram, steps = x @ x.T, torch.eye(len(x), dtype=x.dtype, device=x.device)
-    for _ in range(ITERATIONS):
+    gram, steps = x @ x.T, None
+    for iteration in range(ITERATIONS):
         step = torch.addmm(gram, gram, gram, beta=b, alpha=c)
         step.diagonal().add_(a)
-        steps, gram = step @ steps, step @ gram @ step
+        steps = step if steps is None else step @ steps
+        if iteration < ITERATIONS - 1:
+            gram = step @ gram @ step
     x = steps @ x
     return (x.T if matrix.shape[0] > matrix.shape[1] else x).to(matrix.dtype)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from heed.errors import ConfigError
 from heed.flows import demo, demo_report
+from heed.pocket.labelers import LABELERS
 from heed.records import Candidates, Prompt, Ranking, Turn, read_jsonl
 from heed.settings.demo import DemoSettings
 
@@ -18,7 +21,7 @@ from heed.settings.demo import DemoSettings
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {
-            "TOKENS": 60_000, "DEMONSTRATIONS": 300, "RANKINGS": 90, "PPO_PROMPTS": 60,
+            "TOKENS": 60_000, "DEMONSTRATIONS": 300, "EXAMS": 200, "RANKINGS": 90, "PPO_PROMPTS": 60,
             "EVALUATION_PROMPTS": 40, "PPO_STEPS": 2,
         }.items():  # fmt: skip
             patch.setattr(demo, name, value)
@@ -43,7 +46,7 @@ def test_report_has_every_figure_with_its_interval(finished: Path) -> None:
 
 
 def test_every_stage_left_its_run_and_every_file_reads_back(finished: Path) -> None:
-    for stage in ("pretrain", "sft", "reward", "ppo", "ppo-ptx"):
+    for stage in ("pretrain", "sft", "exams", "reward", "ppo", "ppo-ptx"):
         assert (finished / stage / "checkpoint").is_dir(), stage
     assert (finished / "ppo-ptx" / "checkpoint" / "ema" / "adapter_model.safetensors").is_file()
     candidates = read_jsonl(finished / "sample" / "candidates.jsonl", Candidates)
@@ -51,6 +54,15 @@ def test_every_stage_left_its_run_and_every_file_reads_back(finished: Path) -> N
     rankings = read_jsonl(finished / "world" / "rankings.jsonl", Ranking)
     held_out = read_jsonl(finished / "world" / "held-out-rankings.jsonl", Ranking)
     assert not {row.group for row in rankings} & {row.group for row in held_out}
+    assert {row.group for row in rankings} | {row.group for row in held_out} == {row.group for row in candidates}
+    ranked_by = defaultdict(list)
+    for row in held_out:
+        ranked_by[row.prompt].append(row.labeler)
+    assert len(ranked_by) > 5
+    assert all(by == [labeler.name for labeler in LABELERS] for by in ranked_by.values())
+    report = json.loads((finished / "report.json").read_text())
+    assert 0 < report["reward_accuracy"]["n"] <= len(ranked_by)
+    assert report["reward_accuracy_ceiling"]["n"] == report["reward_accuracy"]["n"]
     assert len((finished / "samples.jsonl").read_text().splitlines()) == 40
 
 
@@ -64,12 +76,22 @@ def test_evaluation_shares_no_prompt_with_training(finished: Path) -> None:
     assert read_jsonl(finished / "world" / "evaluation-prompts.jsonl", Prompt)[0].reference
 
 
+def test_the_reward_model_goes_on_from_the_exams(finished: Path) -> None:
+    settings = demo.reward_settings(demo.Place(finished), DemoSettings(output=str(finished)))
+    assert settings.start_from == str(finished / "exams")
+    assert demo.exam_settings(demo.Place(finished), DemoSettings(output=str(finished))).start_from == ""
+    assert json.loads((finished / "exams" / "report.json").read_text())["accuracy"]["n"] > 5
+
+
 def test_accuracy_of_scores_against_ranks_by_hand() -> None:
     """Pairs of ranks (1, 2, 2): a above b, a above c; b and c are tied and do not count."""
     ranking = Ranking((Turn("user", "q"),), ("a", "b", "c"), (1, 2, 2), (True, True, True))
     found = demo_report.accuracy([ranking], lambda _: [1.0, 1.0, 0.0])  # a = b is half right, a > c is right
     assert found.estimate == pytest.approx(0.75) and found.n == 1
     assert demo_report.accuracy([ranking], lambda _: [0.0, 1.0, 2.0]).estimate == 0
+    again = replace(ranking, ranks=(2, 1, 2))  # another person: b above a is half right, b above c is right
+    twice = demo_report.accuracy([ranking, again], lambda _: [1.0, 1.0, 0.0])
+    assert twice.estimate == pytest.approx(0.75) and twice.n == 1
 
 
 def test_a_demo_is_not_overwritten_unasked(finished: Path, tmp_path: Path) -> None:

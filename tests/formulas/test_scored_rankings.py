@@ -38,6 +38,7 @@ def rankings() -> ScoredRankings:
         segments=torch.tensor([0, 0, 0, 1, 1, 2, 2]),
         lengths=torch.tensor([10, 20, 10, 105, 100, 7, 7]),
         sources=["a", "b", "a"],
+        prompts=torch.tensor([0, 1, 2]),
     )
 
 
@@ -48,7 +49,7 @@ def test_accuracy_and_nll_by_hand(rankings: ScoredRankings) -> None:
     assert found["accuracy"]["n"] == found["nll"]["n"] == 3
     losses = [(softplus(-1.5) + softplus(1.0)) / 2, softplus(2.0), LN2]
     assert found["nll"]["estimate"] == pytest.approx(sum(losses) / 3)
-    assert found["counts"] == {"rankings": 3, "comparisons": 4, "tied_scores": 1}
+    assert found["counts"] == {"prompts": 3, "rankings": 3, "comparisons": 4, "tied_scores": 1}
 
 
 def test_by_source_by_hand(rankings: ScoredRankings) -> None:
@@ -93,7 +94,7 @@ def test_calibration_table_adds_up(rankings: ScoredRankings) -> None:
 def test_ties_and_a_source_of_ties_are_dropped() -> None:
     tied = ScoredRankings(
         torch.tensor([5.0, -5.0, 1.0, 0.0]), torch.tensor([1, 1, 1, 2]), torch.tensor([0, 0, 1, 1]),
-        torch.tensor([1, 2, 3, 4]), ["ties", "pairs"],
+        torch.tensor([1, 2, 3, 4]), ["ties", "pairs"], torch.tensor([0, 1]),
     )  # fmt: skip
     found = reward_report(tied, seed=0)
     assert set(found["by_source"]) == {"pairs"}
@@ -106,6 +107,24 @@ def test_of_source_keeps_what_belongs_together(rankings: ScoredRankings) -> None
     assert part.segments.tolist() == [0, 0, 0, 1, 1]
     assert_close(part.scores, torch.tensor([2.0, 0.5, 3.0, 0.7, 0.7]))
     assert len(pairs_of(part).correct) == 3
+
+
+def test_several_people_who_ranked_one_prompt_are_one_prompt(rankings: ScoredRankings) -> None:
+    """A second person orders the first prompt's responses otherwise: right on 2 of its 4 strict pairs now."""
+    again = ScoredRankings(
+        scores=torch.cat([rankings.scores, rankings.scores[:3]]),
+        ranks=torch.cat([rankings.ranks, torch.tensor([2, 1, 2])]),  # 0.5 above 2.0 and 3.0: both pairs wrong
+        segments=torch.cat([rankings.segments, torch.tensor([3, 3, 3])]),
+        lengths=torch.cat([rankings.lengths, rankings.lengths[:3]]),
+        sources=["a", "b", "a", "a"],
+        prompts=torch.tensor([0, 1, 2, 0]),
+    )
+    once, twice = reward_report(rankings, seed=0), reward_report(again, seed=0)
+    assert (once["accuracy"]["estimate"], once["accuracy"]["n"]) == (pytest.approx((0.5 + 0 + 0.5) / 3), 3)
+    assert (twice["accuracy"]["estimate"], twice["accuracy"]["n"]) == (pytest.approx((0.25 + 0 + 0.5) / 3), 3)
+    assert twice["counts"] == {"prompts": 3, "rankings": 4, "comparisons": 6, "tied_scores": 1}
+    assert twice["length_bias"]["spearman"] == once["length_bias"]["spearman"]  # of responses, whoever ranked them
+    assert twice["by_source"]["a"]["accuracy"]["n"] == 2
 
 
 def test_intervals_are_over_prompts_not_pairs() -> None:
@@ -139,7 +158,8 @@ def test_reliability_by_hand() -> None:
 
 
 def test_rankings_without_a_strict_pair_say_that_nothing_is_known() -> None:
-    tied = ScoredRankings(torch.zeros(2), torch.tensor([1, 1]), torch.tensor([0, 0]), torch.tensor([1, 2]), ["ties"])
+    ranks, segments, lengths = torch.tensor([1, 1]), torch.tensor([0, 0]), torch.tensor([1, 2])
+    tied = ScoredRankings(torch.zeros(2), ranks, segments, lengths, ["ties"], torch.tensor([0]))
     found = accuracy_and_nll(pairs_of(tied), seed=0)
     assert found["accuracy"] == found["nll"] == {"estimate": None, "low": 0.0, "high": 1.0, "n": 0}
     nothing = over_prompts(lambda _: 1.0, torch.zeros(0, dtype=torch.long), seed=0)

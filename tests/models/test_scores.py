@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from heed.models.policy import Policy
 from heed.models.roles import trained_copy
 from heed.models.scalar_head import RewardModel, new_head
-from heed.models.scores import score_rankings, score_texts
+from heed.models.scores import different_texts, score_rankings, score_texts
 from heed.models.threads import RowThreads
 from heed.models.trunk import Trunk
 from heed.settings.common import LoraSettings
@@ -56,3 +56,15 @@ def test_rankings_are_scored_raw_and_keep_their_order(model: RewardModel) -> Non
     assert found.ranks.tolist() == [2, 1, 1, 1, 3]
     assert found.segments.tolist() == [0, 0, 1, 1, 1]
     assert found.lengths.tolist() == [1, 6, 0, 4, 2]
+
+
+def test_what_several_people_ranked_is_scored_once_and_is_one_prompt(model: RewardModel) -> None:
+    mine, other, yours = Ranked(TEXTS[:2], [2, 1], 1), Ranked(TEXTS[2:4], [1, 2], 1), Ranked(TEXTS[1::-1], [2, 1], 1)
+    done: list[int] = []
+    found = score_rankings(model, [mine, other, yours], ["x", "y", "x"], 1000, done.append)
+    assert done[-1] == 4 == len(different_texts([mine, other, yours]))
+    assert found.scores[[4, 5]].tolist() == found.scores[[1, 0]].tolist()
+    assert len(set(found.scores.tolist())) == 4
+    assert found.prompts.tolist() == [0, 1, 2]  # these begin differently
+    same = Ranked([[9, 9, 1], [9, 9, 2]], [1, 2], 2), Ranked([[9, 9, 3], [9, 9, 1]], [1, 2], 2)
+    assert score_rankings(model, same, ["x", "x"], 1000).prompts.tolist() == [0, 0]

@@ -27,7 +27,7 @@ from heed.models.roles import Shelf, trained_copy
 from heed.models.scalar_head import RewardModel, new_head
 from heed.models.scores import score_texts
 from heed.models.trunk import Trunk
-from heed.settings.common import LoraSettings, OptimizerSettings, SamplingSettings
+from heed.settings.common import DataSettings, LoraSettings, OptimizerSettings, SamplingSettings
 from heed.settings.reward import EvaluateRewardSettings, RewardSettings
 from heed.stages import evaluate_reward, reward
 from heed.training.device import seed_everything
@@ -106,6 +106,58 @@ def trained(request: pytest.FixtureRequest, sft: str, tmp_path_factory: pytest.T
     )  # fmt: skip
     reward.run(done)
     return done
+
+
+# ── where it starts ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_goes_on_from_an_earlier_reward_model(trained: RewardSettings, tmp_path: Path) -> None:
+    """With steps of no size the scores are the earlier model's, and its own files stay as they were."""
+    before = {path: path.read_bytes() for path in Path(trained.output).rglob("*.safetensors")}
+    still = OptimizerSettings(learning_rate=1e-12, weight_decay=0.0)
+    changes = {"output": str(tmp_path / "run"), "start_from": trained.output, "epochs": 0.1}
+    reward.run(trained.model_copy(update={**changes, "optimizer": still, "head_learning_rate": 1e-12}))
+    earlier, later = load(trained.output), load(tmp_path / "run")
+    texts = [[40, 41, 0], [50, 51, 52, 53, 0], [60, 0]]
+    raw = [(score_texts(model, texts, 100) - model.bias) / model.gain for model in (earlier, later)]
+    assert_close(raw[1], raw[0], atol=1e-5, rtol=1e-5)
+    assert (raw[0].max() - raw[0].min()) > 0.1
+    assert report(tmp_path / "run")["accuracy"] == report(Path(trained.output))["accuracy"]
+    assert before and all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_what_it_goes_on_from_is_trained_further(trained: RewardSettings, tmp_path: Path) -> None:
+    """An earlier model that likes `!` learns from the opposite rankings to dislike it."""
+    rows = write(tmp_path / "flipped.jsonl", flipped(separable(160)))
+    changes = {"output": str(tmp_path / "run"), "start_from": trained.output, "data": DataSettings(path=rows)}
+    reward.run(trained.model_copy(update=changes))
+    first = metrics(tmp_path / "run")[0]
+    assert first["loss/ranking"] > 2 * math.log(2)  # a new head would begin near ln 2
+    assert report(tmp_path / "run")["accuracy"]["estimate"] > 0.9
+
+
+def test_what_it_cannot_go_on_from(trained: RewardSettings, sft: str, tmp_path: Path) -> None:
+    def other(**changes: Any) -> RewardSettings:
+        return trained.model_copy(update={"output": str(tmp_path / "run"), "start_from": trained.output, **changes})
+
+    with pytest.raises(CheckpointError, match="is a policy model, not a reward model"):
+        reward.run(other(start_from=sft))
+    moved = tmp_path / "moved"
+    shutil.copytree(Path(trained.output) / "checkpoint", moved)
+    note = json.loads((moved / "heed.json").read_text())
+    write_metadata(moved, {**note, "template": {"name": "dialogue", "hash": "other"}})
+    with pytest.raises(CheckpointError, match=r"template dialogue, but .* with plain"):
+        reward.run(other(start_from=str(moved)))
+    write_metadata(moved, note)
+    tokenizer = AutoTokenizer.from_pretrained(moved)
+    tokenizer.add_tokens(["zebra"])
+    tokenizer.save_pretrained(moved)
+    with pytest.raises(CheckpointError, match="its tokenizer has other entries"):
+        reward.run(other(start_from=str(moved)))
+    if trained.lora.rank == 0:
+        with pytest.raises(ConfigError, match=r"lora\.rank.*weights of its own"):
+            reward.run(other(lora=LORA))
+    assert not (tmp_path / "run").exists()
 
 
 # ── the loss ─────────────────────────────────────────────────────────────────────────────────────────────────────────
