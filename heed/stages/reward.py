@@ -20,20 +20,20 @@ from heed.data.hygiene import halves, split_by_group
 from heed.data.rankings import RankingSet, ranking_set
 from heed.data.sources import read_demonstrations, read_rankings
 from heed.data.template import Template
-from heed.errors import CheckpointError, ConfigError, DataError
+from heed.errors import ConfigError, DataError
 from heed.formulas.preference import centring_terms, mean_per_prompt, ranking_accuracy, ranking_terms
 from heed.formulas.scored_rankings import ScoredRankings, accuracy_and_nll, headline, pairs_of, reward_report
 from heed.models.card import Card, made_with, write_card
-from heed.models.checkpoint import Checkpoint, open_checkpoint, write_metadata
-from heed.models.load import load_tokenizer
+from heed.models.checkpoint import open_checkpoint, write_metadata
 from heed.models.normalise import normalise
 from heed.models.policy import Policy
-from heed.models.roles import Shelf, trained_copy
-from heed.models.scalar_head import RewardModel, new_head, save_scalar
+from heed.models.roles import Shelf
+from heed.models.scalar_head import RewardModel, save_scalar
 from heed.models.scores import score_rankings
 from heed.models.threads import SERIAL, RowThreads
 from heed.records import Demonstration, Ranking
 from heed.settings.reward import RewardSettings
+from heed.stages.reward_start import check_start, earlier, untrained
 from heed.training.device import pick_device, pick_dtype, seed_everything
 from heed.training.figures import print_figures
 from heed.training.metrics import Progress
@@ -101,22 +101,6 @@ def check(settings: RewardSettings) -> None:
         raise ConfigError("sampling.max_new_tokens", told, "lower it, or raise `max_tokens`")
 
 
-def check_start(settings: RewardSettings, sft: Checkpoint) -> None:
-    """A reward model to go on from must read what the SFT model writes, and train as `lora` says."""
-    if not settings.start_from:
-        return
-    start = open_checkpoint(settings.start_from, "reward")
-    if not start.is_adapter and settings.lora.rank:
-        told = f"{start.name} has weights of its own, and an adapter would need them as its base"
-        raise ConfigError("lora.rank", told, "set it to 0 to go on with all weights, or start from an adapter")
-    if start.metadata.get("template", sft.metadata.get("template")) != sft.metadata.get("template"):
-        told = f"was trained with template {start.template}, but {sft.name} with {sft.template}"
-        raise CheckpointError(start.name, told, "start from a reward model with the SFT model's template")
-    if load_tokenizer(start.path).get_vocab() != load_tokenizer(sft.path).get_vocab():
-        told = f"its tokenizer has other entries than that of {sft.name}"
-        raise CheckpointError(start.name, told, "start from a reward model with the SFT model's tokenizer")
-
-
 def read_splits(settings: RewardSettings) -> tuple[list[Ranking], list[Ranking]]:
     """Training and held-out rankings that share no group; of the training ones a half, if one is asked for."""
     rankings = read_rankings(settings.data, settings.seed)
@@ -160,20 +144,6 @@ def reference_prompts(
 
 
 # ── training ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def untrained(reference: Policy, settings: RewardSettings) -> RewardModel:
-    """The SFT model with a new scalar head in place of its last layer."""
-    body = trained_copy(reference, "reward", settings.lora)
-    head = new_head(body.trunk.width, torch.Generator().manual_seed(settings.seed)).requires_grad_(False)
-    return RewardModel(body.trunk, body.adapter, head.to(body.trunk.device))
-
-
-def earlier(shelf: Shelf, settings: RewardSettings) -> RewardModel:
-    """The reward model to go on from: a copy of its weights and its head, without its normalisation."""
-    start = shelf.reward_model(settings.start_from, "start")
-    body = trained_copy(Policy(start.trunk, start.adapter), "reward", settings.lora)
-    return RewardModel(body.trunk, body.adapter, start.head.requires_grad_(False))
 
 
 def train(
