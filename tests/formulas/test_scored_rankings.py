@@ -111,19 +111,23 @@ def test_of_source_keeps_what_belongs_together(rankings: ScoredRankings) -> None
 
 def test_several_people_who_ranked_one_prompt_are_one_prompt(rankings: ScoredRankings) -> None:
     """A second person orders the first prompt's responses otherwise: right on 2 of its 4 strict pairs now."""
+    first, rest = slice(0, 3), slice(3, None)
     again = ScoredRankings(
-        scores=torch.cat([rankings.scores, rankings.scores[:3]]),
-        ranks=torch.cat([rankings.ranks, torch.tensor([2, 1, 2])]),  # 0.5 above 2.0 and 3.0: both pairs wrong
-        segments=torch.cat([rankings.segments, torch.tensor([3, 3, 3])]),
-        lengths=torch.cat([rankings.lengths, rankings.lengths[:3]]),
-        sources=["a", "b", "a", "a"],
-        prompts=torch.tensor([0, 1, 2, 0]),
+        scores=torch.cat([rankings.scores[first], rankings.scores[first], rankings.scores[rest]]),
+        ranks=torch.cat(
+            [rankings.ranks[first], torch.tensor([2, 1, 2]), rankings.ranks[rest]]
+        ),  # 0.5 above 2.0 and 3.0
+        segments=torch.cat([rankings.segments[first], torch.tensor([1, 1, 1]), rankings.segments[rest] + 1]),
+        lengths=torch.cat([rankings.lengths[first], rankings.lengths[first], rankings.lengths[rest]]),
+        sources=["a", "a", "b", "a"],
+        prompts=torch.tensor([0, 0, 1, 2]),
     )
     once, twice = reward_report(rankings, seed=0), reward_report(again, seed=0)
     assert (once["accuracy"]["estimate"], once["accuracy"]["n"]) == (pytest.approx((0.5 + 0 + 0.5) / 3), 3)
     assert (twice["accuracy"]["estimate"], twice["accuracy"]["n"]) == (pytest.approx((0.25 + 0 + 0.5) / 3), 3)
     assert twice["counts"] == {"prompts": 3, "rankings": 4, "comparisons": 6, "tied_scores": 1}
     assert twice["length_bias"]["spearman"] == once["length_bias"]["spearman"]  # of responses, whoever ranked them
+    assert once["length_bias"]["spearman"]["n"] == 3
     assert twice["by_source"]["a"]["accuracy"]["n"] == 2
 
 
