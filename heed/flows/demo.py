@@ -207,6 +207,7 @@ def exam_settings(place: Place, settings: DemoSettings) -> RewardSettings:
         update={
             "output": place.run("exams"), "start_from": "", "data": DataSettings(path=place.file("exams.jsonl")),
             "validation": DataSettings(), "validation_share": 0.05, "batch": 16, "evaluations": 1,
+            "demonstrations": DataSettings(), "normalise_prompts": 16,  # its scores are not used
             "optimizer": OptimizerSettings(learning_rate=1.5e-3, weight_decay=0.05),
         }
     )  # fmt: skip

@@ -121,8 +121,7 @@ def accuracy(rankings: Sequence[Ranking], scores_of: Callable[[Ranking], list[fl
     ranks = torch.tensor([rank for ranking in rankings for rank in ranking.ranks])
     segments = torch.tensor([i for i, ranking in enumerate(rankings) for _ in ranking.ranks])
     correct, better, _ = ranking_accuracy(scores, ranks, segments)
-    asked: dict[object, int] = {}
-    prompts = torch.tensor([asked.setdefault(ranking.prompt, len(asked)) for ranking in rankings])
+    prompts = scored_rankings.numbered(ranking.prompt for ranking in rankings)
     return scored_rankings.share(correct, prompts[segments[better]])
 
 

@@ -8,7 +8,7 @@ of the loss.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,12 +50,6 @@ class ScoredRankings:
             self.prompts[kept],
         )  # fmt: skip
 
-    @property
-    def once(self) -> Bool[Tensor, " responses"]:
-        """True on the responses of the first ranking of each prompt, which those of others repeat."""
-        first = {prompt: i for i, prompt in reversed(list(enumerate(self.prompts.tolist())))}
-        return torch.isin(self.segments, torch.tensor(list(first.values())))
-
 
 @dataclass(frozen=True)
 class Pairs:
@@ -66,6 +60,12 @@ class Pairs:
     longer: Float[Tensor, " pairs"]  # 1 where the better response is the longer, ½ for equal lengths
     matched: Bool[Tensor, " pairs"]  # the two are about equally long
     prompts: Int[Tensor, " pairs"]
+
+
+def numbered(things: Iterable[Hashable]) -> Int[Tensor, " things"]:
+    """The number of each thing, from 0 in the order of their first appearance: equal things have the same."""
+    numbers: dict[Hashable, int] = {}
+    return torch.tensor([numbers.setdefault(thing, len(numbers)) for thing in things])
 
 
 def pairs_of(rankings: ScoredRankings) -> Pairs:
@@ -153,14 +153,13 @@ def reliability(
 
 def length_bias(rankings: ScoredRankings, pairs: Pairs, seed: int) -> dict[str, Any]:
     """Does the score follow length? `longer_wins` is the accuracy of always preferring the longer response."""
-    once = rankings.once
-    scores, lengths = rankings.scores[once].numpy(), rankings.lengths[once].numpy()
+    scores, lengths = rankings.scores.numpy(), rankings.lengths.numpy()
 
     def correlation(rows: Tensor) -> float:
         return spearman(scores[rows.numpy()], lengths[rows.numpy()])
 
     return {
-        "spearman": over_prompts(correlation, rankings.segments[once], seed).as_dict(),
+        "spearman": over_prompts(correlation, rankings.prompts[rankings.segments], seed).as_dict(),
         "longer_wins": share(pairs.longer, pairs.prompts).as_dict(),
         "accuracy_at_matched_length": share(pairs.correct[pairs.matched], pairs.prompts[pairs.matched]).as_dict(),
     }

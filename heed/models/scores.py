@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from heed.formulas.scored_rankings import ScoredRankings
+from heed.formulas.scored_rankings import ScoredRankings, numbered
 from heed.models.scalar_head import RewardModel
 
 
@@ -62,14 +62,13 @@ def score_rankings(
     ranked more than once is scored once."""
     texts = different_texts(rankings)
     raw = score_texts(RewardModel(model.trunk, model.adapter, model.head), list(texts), microbatch_tokens, scored)
-    asked: dict[tuple[int, ...], int] = {}
     return ScoredRankings(
         scores=raw[[texts[tuple(text)] for ranking in rankings for text in ranking.texts]],
         ranks=torch.tensor([rank for ranking in rankings for rank in ranking.ranks]),
         segments=torch.tensor([i for i, ranking in enumerate(rankings) for _ in ranking.texts]),
         lengths=torch.tensor([len(text) - ranking.response_start for ranking in rankings for text in ranking.texts]),
         sources=sources,
-        prompts=torch.tensor([asked.setdefault(prompt_of(ranking), len(asked)) for ranking in rankings]),
+        prompts=numbered(tuple(ranking.texts[0][: ranking.response_start]) for ranking in rankings),
     )
 
 
@@ -80,11 +79,6 @@ def different_texts(rankings: Sequence[RankedTexts]) -> dict[tuple[int, ...], in
         for text in ranking.texts:
             found.setdefault(tuple(text), len(found))
     return found
-
-
-def prompt_of(ranking: RankedTexts) -> tuple[int, ...]:
-    """The tokens that all of a ranking's texts begin with."""
-    return tuple(ranking.texts[0][: ranking.response_start])
 
 
 def _of_like_length(lengths: Sequence[int], microbatch_tokens: int) -> Iterator[list[int]]:

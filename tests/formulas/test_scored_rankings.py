@@ -11,6 +11,7 @@ from heed.formulas.scored_rankings import (
     ScoredRankings,
     accuracy_and_nll,
     headline,
+    numbered,
     over_prompts,
     pairs_of,
     reliability,
@@ -126,9 +127,12 @@ def test_several_people_who_ranked_one_prompt_are_one_prompt(rankings: ScoredRan
     assert (once["accuracy"]["estimate"], once["accuracy"]["n"]) == (pytest.approx((0.5 + 0 + 0.5) / 3), 3)
     assert (twice["accuracy"]["estimate"], twice["accuracy"]["n"]) == (pytest.approx((0.25 + 0 + 0.5) / 3), 3)
     assert twice["counts"] == {"prompts": 3, "rankings": 4, "comparisons": 6, "tied_scores": 1}
-    assert twice["length_bias"]["spearman"] == once["length_bias"]["spearman"]  # of responses, whoever ranked them
-    assert once["length_bias"]["spearman"]["n"] == 3
+    assert once["length_bias"]["spearman"]["n"] == twice["length_bias"]["spearman"]["n"] == 3
     assert twice["by_source"]["a"]["accuracy"]["n"] == 2
+
+
+def test_equal_things_have_one_number() -> None:
+    assert numbered(["b", "a", "b", "c", "a"]).tolist() == [0, 1, 0, 2, 1]
 
 
 def test_intervals_are_over_prompts_not_pairs() -> None:

@@ -788,6 +788,12 @@ SCORED_RANKINGS = [
     ),
     *twins(
         "scored_rankings",
+        "numbered",
+        ("len(numbers)", "0", "all have the same number"),
+        ("numbers.setdefault(thing, len(numbers))", "numbers.setdefault(len(numbers), len(numbers))", "none the same"),
+    ),
+    *twins(
+        "scored_rankings",
         "accuracy_and_nll",
         ("-logsigmoid(pairs.margins", "-logsigmoid(-pairs.margins", "the loss of the opposite"),
         (
@@ -846,8 +852,7 @@ SCORED_RANKINGS = [
         ("lengths[rows.numpy()])", "-lengths[rows.numpy()])", "the correlation's sign"),
         ("spearman(scores[rows.numpy()]", "spearman(scores[rows.numpy()] * 0", "scores are forgotten"),
         ("share(pairs.longer, pairs.prompts)", "share(pairs.correct, pairs.prompts)", "accuracy again"),
-        ("rankings.scores[once]", "rankings.scores", "scores of repeated responses beside lengths of others"),
-        ("rankings.segments[once]", "torch.arange(int(once.sum()))", "every response is a prompt"),
+        ("rankings.prompts[rankings.segments]", "rankings.segments", "every ranking is a prompt"),
         (
             "pairs.correct[pairs.matched], pairs.prompts[pairs.matched]",
             "pairs.correct, pairs.prompts",
