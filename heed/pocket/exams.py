@@ -31,7 +31,7 @@ def _examined(task: Task, source: str, group: str, rng: random.Random) -> Rankin
     while True:
         right, *others = _responses(task, rng)
         broken = judge(task.prompt, others[-1])
-        if right not in others and not (broken.right and broken.grammatical) and len(tokens(right)) <= LONGEST:
+        if not (broken.right and broken.grammatical) and len(tokens(right)) <= LONGEST:
             break
     order = rng.sample(range(len(RANKS)), len(RANKS))
     texts, ranks = tuple([right, *others][i] for i in order), tuple(RANKS[i] for i in order)
