@@ -790,6 +790,7 @@ SCORED_RANKINGS = [
         "scored_rankings",
         "numbered",
         ("len(numbers)", "0", "all have the same number"),
+        ("len(numbers)", "len(numbers) + 1", "from 1"),
         ("numbers.setdefault(thing, len(numbers))", "numbers.setdefault(len(numbers), len(numbers))", "none the same"),
     ),
     *twins(
