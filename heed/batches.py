@@ -27,10 +27,13 @@ class SFTBatch:
 
 @dataclass(frozen=True)
 class RankingBatch:
-    """Prompts, LEFT padded, and what follows them, RIGHT padded; `segments` numbers the prompt of each response."""
+    """Labeling tasks: prompts, LEFT padded, what follows them, RIGHT padded, and everybody's rankings of it."""
 
     prompts: PromptBatch
     tokens: Int[Tensor, "responses time"]
     mask: Bool[Tensor, "responses time"]
-    ranks: Int[Tensor, " responses"]
-    segments: Int[Tensor, " responses"]
+    segments: Int[Tensor, " responses"]  # the task of each response
+    ranks: Int[Tensor, " ranked"]
+    ranked: Int[Tensor, " ranked"]  # the response that each rank is of
+    rankings: Int[Tensor, " ranked"]  # the ranking that it belongs to
+    tasks: Int[Tensor, " rankings"]  # the task of each ranking

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from jaxtyping import Bool, Int
@@ -25,15 +26,26 @@ def sft_batch(examples: Sequence[EncodedDemonstration], pad_id: int) -> SFTBatch
     return SFTBatch(tokens, mask, mask & (torch.arange(tokens.shape[1]) >= starts[:, None]))
 
 
-def ranking_batch(rankings: Sequence[EncodedRanking], pad_id: int) -> RankingBatch:
-    """Every prompt once, and the responses of all rankings one after the other. A prompt's last token stands before
-    each of its responses, so that an empty one has a token to be scored at."""
-    starts = [ranking.response_start - 1 for ranking in rankings]
-    read_once = [ranking.texts[0][:start] for ranking, start in zip(rankings, starts, strict=True)]
-    rest = [text[start:] for ranking, start in zip(rankings, starts, strict=True) for text in ranking.texts]
-    ranks = torch.tensor([rank for ranking in rankings for rank in ranking.ranks])
-    segments = torch.tensor([i for i, ranking in enumerate(rankings) for _ in ranking.texts])
-    return RankingBatch(prompt_batch(read_once, pad_id), *_padded(rest, pad_id, left=False), ranks, segments)
+def ranking_batch(tasks: Sequence[Sequence[EncodedRanking]], pad_id: int) -> RankingBatch:
+    """Labeling tasks (`labeling_tasks`): every prompt once, every response once, all rankings of them.
+
+    A prompt's last token stands before each of its responses, so that an empty one has a token to be scored at.
+    """
+    read_once = [own.texts[0][: own.response_start - 1] for own, *_ in tasks]
+    rest = [text[own.response_start - 1 :] for own, *_ in tasks for text in own.texts]
+    firsts = accumulate((len(own.texts) for own, *_ in tasks), initial=0)
+    rankings = [
+        (i, first, own.ranks) for i, (first, task) in enumerate(zip(firsts, tasks, strict=False)) for own in task
+    ]
+    return RankingBatch(
+        prompt_batch(read_once, pad_id),
+        *_padded(rest, pad_id, left=False),
+        segments=torch.tensor([i for i, (own, *_) in enumerate(tasks) for _ in own.texts]),
+        ranks=torch.tensor([rank for _, _, ranks in rankings for rank in ranks]),
+        ranked=torch.tensor([first + k for _, first, ranks in rankings for k in range(len(ranks))]),
+        rankings=torch.tensor([number for number, (_, _, ranks) in enumerate(rankings) for _ in ranks]),
+        tasks=torch.tensor([i for i, _, _ in rankings]),
+    )
 
 
 def token_budget_batches(

@@ -114,14 +114,17 @@ def encode_rankings(
     A prompt that is too long is cut from its left end, by the same number of tokens for all of its responses, and
     keeps its beginning-of-text token; a response is never cut. One token of the prompt at least must be left.
     """
-    prompts = encode_prompts([r.prompt for r in rankings], template, tokenizer)
-    texts, ends = [t for r in rankings for t in r.responses], [f for r in rankings for f in r.finished]
-    responses = iter(encode_responses(texts, template, tokenizer, ends))
+    asked = list(dict.fromkeys(ranking.prompt for ranking in rankings))  # several people may have ranked the same
+    prompts = dict(zip(asked, encode_prompts(asked, template, tokenizer), strict=True))
+    told = list(dict.fromkeys(each for r in rankings for each in zip(r.responses, r.finished, strict=True)))
+    texts, ends = [text for text, _ in told], [finished for _, finished in told]
+    responses = dict(zip(told, encode_responses(texts, template, tokenizer, ends), strict=True))
     start = [] if template.special_tokens else beginning(tokenizer)
     encoded: list[EncodedRanking | None] = []
     identical = too_long = cut = 0
-    for ranking, prompt in zip(rankings, prompts, strict=True):
-        answers = [next(responses) for _ in ranking.responses]
+    for ranking in rankings:
+        prompt = prompts[ranking.prompt]
+        answers = [responses[each] for each in zip(ranking.responses, ranking.finished, strict=True)]
         room = max_tokens - max(len(answer) for answer in answers)
         if all(answer == answers[0] for answer in answers):
             encoded.append(None)

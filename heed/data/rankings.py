@@ -30,6 +30,31 @@ class RankingSet:
         return sum(a < b for ranking in self.rankings for a in ranking.ranks for b in ranking.ranks)
 
 
+def labeling_tasks(rankings: Sequence[EncodedRanking]) -> list[list[EncodedRanking]]:
+    """Rankings of the same responses to the same prompt together, in the order in which the first stands.
+
+    InstructGPT trains on all comparisons of a labeling task as one element of a batch (3.5). Whoever saw the responses
+    in another order has their ranks put into the first one's.
+    """
+    tasks: dict[tuple[int, tuple[tuple[int, ...], ...]], list[EncodedRanking]] = {}
+    for ranking in rankings:
+        task = tasks.setdefault((ranking.response_start, tuple(sorted(map(tuple, ranking.texts)))), [])
+        task.append(_in_the_order_of(task[0], ranking) if task else ranking)
+    return list(tasks.values())
+
+
+def _in_the_order_of(first: EncodedRanking, ranking: EncodedRanking) -> EncodedRanking:
+    """The ranking of the same texts as they stand in `first`; equal texts keep their order among themselves."""
+    ranks: dict[int, int] = {}
+    for place, k in zip(_by_text(first), _by_text(ranking), strict=True):
+        ranks[place] = ranking.ranks[k]
+    return EncodedRanking(first.texts, [ranks[place] for place in range(len(ranks))], first.response_start)
+
+
+def _by_text(ranking: EncodedRanking) -> list[int]:
+    return sorted(range(len(ranking.texts)), key=ranking.texts.__getitem__)
+
+
 def ranking_set(
     rankings: Sequence[Ranking], template: Template, tokenizer: PreTrainedTokenizerBase, max_tokens: int, name: str
 ) -> RankingSet:

@@ -19,7 +19,7 @@ from heed.errors import ConfigError
 from heed.flows.demo_report import write_report
 from heed.pocket.exams import exams
 from heed.pocket.generate import demonstrations, evaluation_prompts, ppo_prompts, ranking_prompts
-from heed.pocket.labelers import degenerate, simulate, simulate_all
+from heed.pocket.labelers import LABELERS, degenerate, simulate
 from heed.pocket.prose import pretraining_text
 from heed.records import Candidates, read_jsonl, write_jsonl
 from heed.settings.best_of_n import BestOfNSettings
@@ -40,9 +40,10 @@ from heed.stages import best_of_n, evaluate, ppo, pretrain, reward, sample, sft
 
 log = logging.getLogger("heed")
 
-TOKENS = 2_900_000  # of prose
-DEMONSTRATIONS, EXAMS, RANKINGS, PPO_PROMPTS, EVALUATION_PROMPTS = 8000, 8000, 9500, 2000, 600
-HELD_OUT_SHARE = 0.18  # of the sets of candidates, by group
+TOKENS = 3_400_000  # of prose
+DEMONSTRATIONS, EXAMS, RANKING_PROMPTS, PPO_PROMPTS, EVALUATION_PROMPTS = 8000, 8000, 7000, 2000, 600
+HELD_OUT_SHARE = 0.2  # of the sets of candidates, by group
+PEOPLE = 3  # who rank a set of candidates to learn from; a held-out set is ranked by everybody
 PPO_STEPS = 23
 SAMPLING = SamplingSettings(max_new_tokens=24, temperature=0.9, batch=64)
 CANDIDATES = SamplingSettings(max_new_tokens=24, temperature=0.75, batch=128)  # what people are shown
@@ -144,7 +145,7 @@ def write_world(place: Place, seed: int) -> None:
     rows = {
         "demonstrations": demonstrations(seed, DEMONSTRATIONS),
         "exams": exams(seed, EXAMS),
-        "ranking-prompts": ranking_prompts(seed, RANKINGS),
+        "ranking-prompts": ranking_prompts(seed, RANKING_PROMPTS),
         "ppo-prompts": ppo_prompts(seed, PPO_PROMPTS),
         "evaluation-prompts": evaluation_prompts(seed, EVALUATION_PROMPTS),
     }
@@ -156,14 +157,14 @@ def write_world(place: Place, seed: int) -> None:
 def label(place: Place, seed: int) -> None:
     """Rank the candidates; some sets get truncated and broken answers first, which PPO will meet too.
 
-    One labeler ranks each set to learn from, all of them each held-out set: what is measured there is then less a
-    matter of who happened to rank what.
+    Three of the five labelers rank each set to learn from, all of them each held-out set: what is learned and what is
+    measured is then less a matter of who happened to rank what.
     """
     candidates = degenerate(read_jsonl(Path(place.run("sample"), "candidates.jsonl"), Candidates), seed)
     kept, held_out = split_by_group(candidates, HELD_OUT_SHARE, seed)
-    write_jsonl(Path(place.file("held-out-rankings.jsonl")), simulate_all(held_out, seed + 1_000_000))
-    write_jsonl(Path(place.file("rankings.jsonl")), simulate(kept, seed))
-    log.info("%d rankings to learn from, %d sets of answers held out", len(kept), len(held_out))
+    write_jsonl(Path(place.file("held-out-rankings.jsonl")), simulate(held_out, seed + 1_000_000, len(LABELERS)))
+    write_jsonl(Path(place.file("rankings.jsonl")), simulate(kept, seed, PEOPLE))
+    log.info("%d sets of answers to learn from, %d held out", len(kept), len(held_out))
 
 
 # --- settings -------------------------------------------------------------------------------------------------------

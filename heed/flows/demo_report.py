@@ -151,9 +151,9 @@ def text_figures(root: Path) -> dict[str, Any]:
 def candidate_ties(root: Path) -> dict[str, Any]:
     """Share of candidate pairs that the gold score cannot tell apart."""
     rankings = read_jsonl(root / "world" / "rankings.jsonl", Ranking)
+    sets = {(ranking.prompt, ranking.responses): ranking for ranking in rankings}  # each by several people
     tied, pairs = 0, 0
-    for ranking in rankings:
-        scores = gold_scores(ranking)
+    for scores in map(gold_scores, sets.values()):
         tied += sum(a == b for a, b in combinations(scores, 2))
         pairs += len(scores) * (len(scores) - 1) // 2
     return wilson(tied, pairs).as_dict()

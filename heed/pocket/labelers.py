@@ -71,16 +71,16 @@ def rank(
     )
 
 
-def simulate(candidates: Iterable[Candidates], seed: int, temperature: float = TEMPERATURE) -> list[Ranking]:
-    """Each set of candidates ranked by one labeler, drawn at random."""
+def simulate(
+    candidates: Iterable[Candidates], seed: int, people: int = 1, temperature: float = TEMPERATURE
+) -> list[Ranking]:
+    """Each set of candidates ranked by `people` different labelers, drawn at random, one after the other."""
     rng = np.random.default_rng(seed)
-    return [rank(each, LABELERS[rng.integers(len(LABELERS))], rng, temperature) for each in candidates]
-
-
-def simulate_all(candidates: Iterable[Candidates], seed: int, temperature: float = TEMPERATURE) -> list[Ranking]:
-    """Each set of candidates ranked by every labeler, one after the other."""
-    rng = np.random.default_rng(seed)
-    return [rank(each, labeler, rng, temperature) for each in candidates for labeler in LABELERS]
+    return [
+        rank(each, LABELERS[i], rng, temperature)
+        for each in candidates
+        for i in rng.permutation(len(LABELERS))[:people]
+    ]
 
 
 def ranks_of(utilities: ArrayLike) -> tuple[int, ...]:

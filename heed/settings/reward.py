@@ -41,7 +41,11 @@ class RewardSettings(StageSettings):
     max_tokens: int = Field(
         512, ge=8, description="longest text; the prompt is cut from its left end, never the response"
     )
-    batch: int = Field(64, ge=1, description="prompts a step; all pairs of a prompt are in one step (paper: 64)")
+    batch: int = Field(
+        64,
+        ge=1,
+        description="prompts a step: all pairs of a prompt's responses, whoever ranked them, are in one (paper: 64)",
+    )
     microbatch_tokens: int = Field(
         8192, ge=1, description="padded tokens in one forward pass; changes speed and memory only"
     )

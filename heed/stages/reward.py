@@ -17,7 +17,7 @@ from heed import config
 from heed.data.batch import ranking_batch
 from heed.data.encode import EncodedRanking, encode_demonstrations, encode_prompts
 from heed.data.hygiene import halves, split_by_group
-from heed.data.rankings import RankingSet, ranking_set
+from heed.data.rankings import RankingSet, labeling_tasks, ranking_set
 from heed.data.sources import read_demonstrations, read_rankings
 from heed.data.template import Template
 from heed.errors import ConfigError, DataError
@@ -149,11 +149,14 @@ def reference_prompts(
 def train(
     model: RewardModel, training: RankingSet, validation: RankingSet, settings: RewardSettings, run_dir: RunDir
 ) -> ScoredRankings:
-    """One optimiser step for each batch of prompts; held-out rankings are scored `evaluations` times, after the last
-    step all of them, which is what is returned."""
+    """One optimiser step for each batch of labeling tasks; held-out rankings are scored `evaluations` times, after the
+    last step all of them, which is what is returned."""
     if training.comparisons < FEW_COMPARISONS:
         log.warning("%d comparisons are few: expect an accuracy near that of a coin", training.comparisons)
-    batches = shuffled_batches(len(training.rankings), settings.batch, settings.epochs, settings.seed)
+    tasks = labeling_tasks(training.rankings)
+    if len(tasks) < len(training.rankings):
+        log.info("%s sets of responses, some ranked more than once: each is trained on as one", f"{len(tasks):,}")
+    batches = shuffled_batches(len(tasks), settings.batch, settings.epochs, settings.seed)
     steps, due = len(batches), evenly_spaced(settings.evaluations, len(batches))
     smooth: float | None = None
     with model.trainable() as parameters, Progress("reward", steps) as progress:
@@ -161,9 +164,9 @@ def train(
         optimizer = optimizer_for(parameters, settings, threads.count)
         for step, rows in enumerate(batches, start=1):
             started = time.perf_counter()
-            rankings = [training.rankings[i] for i in rows]
+            batch = [tasks[i] for i in rows]
             set_learning_rate(optimizer, learning_rate_factor(step, steps, settings.optimizer))
-            metrics = backpropagate(model, rankings, settings, threads)
+            metrics = backpropagate(model, batch, settings, threads)
             metrics["grad_norm"] = optimizer_step(optimizer, parameters.values(), settings.optimizer.max_grad_norm)
             seconds = time.perf_counter() - started
             now = metrics["accuracy/train"]
@@ -174,7 +177,7 @@ def train(
                 scored = score_rankings(model, *held_out, settings.microbatch_tokens)
                 metrics |= figures(scored, settings.seed)
             run_dir.record(step, metrics)
-            run_dir.time(step, {"time/step": seconds, "perf/tokens_per_second": tokens_of(rankings) / seconds})
+            run_dir.time(step, {"time/step": seconds, "perf/tokens_per_second": tokens_of(batch) / seconds})
             progress.update(step, {name: metrics[name] for name in SHOWN if name in metrics})
     return scored
 
@@ -191,29 +194,36 @@ def optimizer_for(
 
 
 def backpropagate(
-    model: RewardModel, rankings: Sequence[EncodedRanking], settings: RewardSettings, threads: RowThreads = SERIAL
+    model: RewardModel,
+    tasks: Sequence[Sequence[EncodedRanking]],
+    settings: RewardSettings,
+    threads: RowThreads = SERIAL,
 ) -> dict[str, float]:
     """Add up the gradient of one step's loss; returns its parts.
 
-        loss = mean over the step's prompts [ ranking term + centring · centring term ]
+        loss = mean over the step's tasks, over each task's rankings [ ranking term + centring · centring term ]
 
-    Every microbatch's terms are divided by the step's number of prompts, so that their size changes nothing.
+    Every microbatch's terms are divided by the step's number of tasks, so that their size changes nothing.
     """
-    pad, device, prompts = model.trunk.tokenizer.pad_token_id, model.trunk.device, len(rankings)
+    pad, device = model.trunk.tokenizer.pad_token_id, model.trunk.device
 
     def loss(rows: list[int]) -> tuple[Tensor, tuple[float, float, float]]:
-        batch = ranking_batch([rankings[i] for i in rows], pad)
-        ranks, segments = batch.ranks.to(device), batch.segments.to(device)
-        scores = model.scores_of(batch)
-        ranking = ranking_terms(scores, ranks, segments).sum() / prompts
-        centring = centring_terms(scores, ranks, segments).sum() / prompts
-        correct, better, _ = ranking_accuracy(scores.detach(), ranks, segments)
-        right = float(mean_per_prompt(correct, segments[better]).sum()) / prompts
+        batch = ranking_batch([tasks[i] for i in rows], pad)
+        ranks, rankings, of_task = batch.ranks.to(device), batch.rankings.to(device), batch.tasks.to(device)
+        scores = model.scores_of(batch)[batch.ranked.to(device)]
+
+        def share(of_ranking: Tensor) -> Tensor:
+            return mean_per_prompt(of_ranking, of_task).sum() / len(tasks)
+
+        ranking = share(ranking_terms(scores, ranks, rankings))
+        centring = share(centring_terms(scores, ranks, rankings))
+        correct, better, _ = ranking_accuracy(scores.detach(), ranks, rankings)
+        right = float(share(mean_per_prompt(correct, rankings[better])))
         parts = require_finite(float(ranking.detach()), "the loss"), float(centring.detach()), right
         return ranking + settings.centring * centring, parts
 
-    responses = [len(ranking.texts) for ranking in rankings]
-    longest = [tokens_a_response(ranking) for ranking in rankings]
+    responses = [len(task[0].texts) for task in tasks]
+    longest = [tokens_a_response(task[0]) for task in tasks]
     groups = threads.share(microbatches(longest, settings.microbatch_tokens, device.type, responses))
     with model.active():
         told = threads.backward([partial(loss, rows) for rows in groups], list(model.parameters().values()))
@@ -236,9 +246,9 @@ def figures(scored: ScoredRankings, seed: int) -> dict[str, float]:
     return row
 
 
-def tokens_of(rankings: Sequence[EncodedRanking]) -> int:
+def tokens_of(tasks: Sequence[Sequence[EncodedRanking]]) -> int:
     """Tokens that are scored, padding not counted."""
-    return sum(len(text) for ranking in rankings for text in ranking.texts)
+    return sum(len(text) for task in tasks for text in task[0].texts)
 
 
 def card(report: dict[str, Any], model: RewardModel, settings: RewardSettings, run: Path) -> Card:

@@ -27,16 +27,19 @@ def test_demonstrations_are_padded_on_the_right() -> None:
     assert batch.response_mask.tolist() == [[False, False, True, True], [False, True, False, False]]
 
 
-def test_rankings_stand_one_after_the_other() -> None:
+def test_every_response_stands_once_whoever_ranked_it() -> None:
     first = EncodedRanking([[7, 1, 2, 0], [7, 1, 3, 4, 0], [7, 1]], [2, 1, 2], 2)  # the last response is empty
     second = EncodedRanking([[5, 6, 0], [5, 0]], [1, 2], 1)
-    batch = ranking_batch([first, second], PAD)
+    batch = ranking_batch([[first, first._replace(ranks=[1, 2, 3])], [second]], PAD)
     assert batch.prompts.tokens.tolist() == [[7], [PAD]]
     assert batch.prompts.mask.tolist() == [[True], [False]]
     assert batch.tokens.tolist() == [[1, 2, 0, 9], [1, 3, 4, 0], [1, 9, 9, 9], [5, 6, 0, 9], [5, 0, 9, 9]]
     assert batch.mask.sum(1).tolist() == [3, 4, 1, 3, 2]
-    assert batch.ranks.tolist() == [2, 1, 2, 1, 2]
     assert batch.segments.tolist() == [0, 0, 0, 1, 1]
+    assert batch.ranks.tolist() == [2, 1, 2, 1, 2, 3, 1, 2]
+    assert batch.ranked.tolist() == [0, 1, 2, 0, 1, 2, 3, 4]
+    assert batch.rankings.tolist() == [0, 0, 0, 1, 1, 1, 2, 2]
+    assert batch.tasks.tolist() == [0, 0, 1]
 
 
 @given(rows)

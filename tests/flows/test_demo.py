@@ -13,7 +13,7 @@ import pytest
 from heed.errors import ConfigError
 from heed.flows import demo, demo_report
 from heed.pocket.labelers import LABELERS
-from heed.records import Candidates, Prompt, Ranking, Turn, read_jsonl
+from heed.records import Candidates, Dialogue, Prompt, Ranking, Turn, read_jsonl
 from heed.settings.demo import DemoSettings
 
 
@@ -21,7 +21,7 @@ from heed.settings.demo import DemoSettings
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {
-            "TOKENS": 60_000, "DEMONSTRATIONS": 300, "EXAMS": 200, "RANKINGS": 90, "PPO_PROMPTS": 60,
+            "TOKENS": 60_000, "DEMONSTRATIONS": 300, "EXAMS": 200, "RANKING_PROMPTS": 90, "PPO_PROMPTS": 60,
             "EVALUATION_PROMPTS": 40, "PPO_STEPS": 2,
         }.items():  # fmt: skip
             patch.setattr(demo, name, value)
@@ -55,13 +55,16 @@ def test_every_stage_left_its_run_and_every_file_reads_back(finished: Path) -> N
     held_out = read_jsonl(finished / "world" / "held-out-rankings.jsonl", Ranking)
     assert not {row.group for row in rankings} & {row.group for row in held_out}
     assert {row.group for row in rankings} | {row.group for row in held_out} == {row.group for row in candidates}
-    ranked_by = defaultdict(list)
-    for row in held_out:
-        ranked_by[row.prompt].append(row.labeler)
-    assert len(ranked_by) > 5
-    assert all(by == [labeler.name for labeler in LABELERS] for by in ranked_by.values())
+    ranked_by: dict[str, dict[Dialogue, list[str]]] = {"training": defaultdict(list), "held-out": defaultdict(list)}
+    for part, rows in (("training", rankings), ("held-out", held_out)):
+        for row in rows:
+            ranked_by[part][row.prompt].append(row.labeler)
+    assert len(ranked_by["held-out"]) > 5
+    everybody = {labeler.name for labeler in LABELERS}
+    assert all(set(people) == everybody and len(people) == 5 for people in ranked_by["held-out"].values())
+    assert all(set(people) < everybody and len(people) == 3 for people in ranked_by["training"].values())
     report = json.loads((finished / "report.json").read_text())
-    assert 0 < report["reward_accuracy"]["n"] <= len(ranked_by)
+    assert 0 < report["reward_accuracy"]["n"] <= len(ranked_by["held-out"])
     assert report["reward_accuracy_ceiling"]["n"] == report["reward_accuracy"]["n"]
     assert len((finished / "samples.jsonl").read_text().splitlines()) == 40
 

@@ -67,7 +67,7 @@ def test_a_prompt_read_once_gives_the_scores_and_gradients_of_whole_texts(trunk:
     mask = torch.arange(tokens.shape[1]) < torch.tensor([len(text) for text in texts])[:, None]
     weights = torch.arange(1.0, len(texts) + 1)
     with model.trainable() as parameters, model.active():
-        whole, split = model.scores(tokens, mask), model.scores_of(ranking_batch(rankings, 99))
+        whole, split = model.scores(tokens, mask), model.scores_of(ranking_batch([[each] for each in rankings], 99))
         assert_close(split, whole, atol=1e-5, rtol=0)
         gradients = [torch.autograd.grad(scores @ weights, list(parameters.values())) for scores in (whole, split)]
     for one, other in zip(*gradients, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -70,7 +71,7 @@ def test_the_same_text_gets_the_same_rank() -> None:
 def test_two_labelers_agree_as_the_papers_do() -> None:
     train, held_out = like_sft_samples(0, 800), like_sft_samples(1, 800)
     temperature = temperature_for(train)
-    measured = agreement(simulate(held_out, 5, temperature), simulate(held_out, 6, temperature))
+    measured = agreement(simulate(held_out, 5, temperature=temperature), simulate(held_out, 6, temperature=temperature))
     assert measured.n > 3000
     assert measured.estimate == pytest.approx(0.73, abs=0.015 + (measured.high - measured.low) / 2)
 
@@ -86,7 +87,7 @@ def test_agreement_by_hand() -> None:
 
 def test_a_higher_temperature_means_less_agreement() -> None:
     candidates = like_sft_samples(2, 300)
-    shares = [agreement(simulate(candidates, 0, t), simulate(candidates, 1, t)).estimate for t in (0.3, 1.5, 8.0)]
+    shares = [agreement(*(simulate(candidates, s, temperature=t) for s in (0, 1))).estimate for t in (0.3, 1.5, 8.0)]
     assert shares[0] > shares[1] + 0.1 > shares[1] > shares[2] + 0.05
 
 
@@ -125,3 +126,12 @@ def test_the_seed_decides() -> None:
     assert simulate(candidates, 1) == simulate(candidates, 1) != simulate(candidates, 2)
     assert degenerate(candidates, 1) == degenerate(candidates, 1) != degenerate(candidates, 2)
     assert {ranking.labeler for ranking in simulate(candidates, 1)} <= {labeler.name for labeler in LABELERS}
+
+
+def test_several_different_people_rank_a_set() -> None:
+    candidates = like_sft_samples(6, 20)
+    rankings = simulate(candidates, 0, people=3)
+    assert [ranking.prompt for ranking in rankings] == [each.prompt for each in candidates for _ in range(3)]
+    asked = [{ranking.labeler for ranking in rankings[i : i + 3]} for i in range(0, 60, 3)]
+    assert all(len(people) == 3 for people in asked) and len({frozenset(people) for people in asked}) > 3
+    assert any(a.ranks != b.ranks for a, b in pairwise(rankings[:3]))
