@@ -64,6 +64,7 @@ def test_every_stage_left_its_run_and_every_file_reads_back(finished: Path) -> N
     assert all(set(people) == everybody and len(people) == 5 for people in ranked_by["held-out"].values())
     assert all(set(people) < everybody and len(people) == 3 for people in ranked_by["training"].values())
     report = json.loads((finished / "report.json").read_text())
+    assert report["candidate_ties"]["n"] == 6 * len(ranked_by["training"])  # each set once, whoever ranked it
     assert 0 < report["reward_accuracy"]["n"] <= len(ranked_by["held-out"])
     assert report["reward_accuracy_ceiling"]["n"] == report["reward_accuracy"]["n"]
     assert len((finished / "samples.jsonl").read_text().splitlines()) == 40
