@@ -242,7 +242,7 @@ def ptx_settings(place: Place, settings: DemoSettings) -> PPOSettings:
     """The same run with pretraining text and averaged weights."""
     changes = {
         "output": place.run("ppo-ptx"), "ema": 0.992,
-        "ptx": PtxSettings(coef=0.5, text=(place.file("text.txt"),), ratio=1, sequence=64),
+        "ptx": PtxSettings(coef=0.75, text=(place.file("text.txt"),), ratio=1, sequence=64),
     }  # fmt: skip
     return ppo_settings(place, settings).model_copy(update=changes)
 
