@@ -212,13 +212,13 @@ def backpropagate(
         ranks, rankings, of_task = batch.ranks.to(device), batch.rankings.to(device), batch.tasks.to(device)
         scores = model.scores_of(batch)[batch.ranked.to(device)]
 
-        def share(of_ranking: Tensor) -> Tensor:
+        def over_tasks(of_ranking: Tensor) -> Tensor:
             return mean_per_prompt(of_ranking, of_task).sum() / len(tasks)
 
-        ranking = share(ranking_terms(scores, ranks, rankings))
-        centring = share(centring_terms(scores, ranks, rankings))
+        ranking = over_tasks(ranking_terms(scores, ranks, rankings))
+        centring = over_tasks(centring_terms(scores, ranks, rankings))
         correct, better, _ = ranking_accuracy(scores.detach(), ranks, rankings)
-        right = float(share(mean_per_prompt(correct, rankings[better])))
+        right = float(over_tasks(mean_per_prompt(correct, rankings[better])))
         parts = require_finite(float(ranking.detach()), "the loss"), float(centring.detach()), right
         return ranking + settings.centring * centring, parts
 

@@ -74,6 +74,7 @@ def test_the_responses_of_a_task_are_read_once(model: RewardModel, monkeypatch: 
     )
     gradients(model, [[MINE, YOURS, MINE]])
     assert rows == [len(TEXTS)]
+    assert reward.tokens_of([[MINE, YOURS, MINE]]) == 5 + 4 + 3  # and its tokens count once in tokens a second
 
 
 def test_a_step_takes_prompts_with_all_their_rankings(
