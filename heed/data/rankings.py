@@ -45,9 +45,7 @@ def labeling_tasks(rankings: Sequence[EncodedRanking]) -> list[list[EncodedRanki
 
 def _in_the_order_of(first: EncodedRanking, ranking: EncodedRanking) -> EncodedRanking:
     """The ranking of the same texts as they stand in `first`; equal texts keep their order among themselves."""
-    ranks: dict[int, int] = {}
-    for place, k in zip(_by_text(first), _by_text(ranking), strict=True):
-        ranks[place] = ranking.ranks[k]
+    ranks = dict(zip(_by_text(first), (ranking.ranks[k] for k in _by_text(ranking)), strict=True))
     return EncodedRanking(first.texts, [ranks[place] for place in range(len(ranks))], first.response_start)
 
 

@@ -203,7 +203,8 @@ def backpropagate(
 
         loss = mean over the step's tasks, over each task's rankings [ ranking term + centring · centring term ]
 
-    Every microbatch's terms are divided by the step's number of tasks, so that their size changes nothing.
+    Every microbatch's terms are divided by the step's number of tasks, so that their size changes nothing. Every
+    ranking has a strict pair, and so a term: `ranking_set` drops the others.
     """
     pad, device = model.trunk.tokenizer.pad_token_id, model.trunk.device
 
