@@ -19,10 +19,10 @@ def test_whoever_saw_them_in_another_order_ranks_the_same_responses() -> None:
     assert labeling_tasks([first, shuffled]) == [[first, first]]
 
 
-def test_equal_responses_keep_their_ranks() -> None:
+def test_equal_responses_keep_their_order_and_their_ranks() -> None:
     twice = [TEXTS[1], TEXTS[0], TEXTS[1]]
-    first, second = EncodedRanking(twice, [2, 1, 3], 1), EncodedRanking([TEXTS[0], TEXTS[1], TEXTS[1]], [3, 1, 2], 1)
-    assert labeling_tasks([first, second]) == [[first, EncodedRanking(twice, [1, 3, 2], 1)]]
+    first, second = EncodedRanking(twice, [2, 1, 3], 1), EncodedRanking([TEXTS[0], TEXTS[1], TEXTS[1]], [3, 2, 1], 1)
+    assert labeling_tasks([first, second]) == [[first, EncodedRanking(twice, [2, 3, 1], 1)]]
 
 
 def test_where_the_response_begins_is_part_of_the_task() -> None:
