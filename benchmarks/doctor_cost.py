@@ -24,21 +24,20 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from heed.batches import PromptBatch
+from heed.batches import PromptBatch, Responses
+from heed.clinic.live import Doctor
 from heed.data.template import Template
 from heed.doctor import weights
 from heed.formulas.advantages import shaped_rewards
 from heed.models.policy import Observer, Policy
 from heed.models.roles import Roles, trained_copy, value_model_from
-from heed.models.sampler import Responses
 from heed.models.scalar_head import RewardModel, new_head
 from heed.models.trunk import Trunk
 from heed.records import Prompt, Turn
+from heed.rl.policy_update import Update
+from heed.rl.rollout import Question, collect, rollout_metrics
 from heed.settings.common import LoraSettings, OptimizerSettings, SamplingSettings
 from heed.settings.ppo import PPOSettings
-from heed.stages.bedside import Doctor
-from heed.stages.rollout import Question, collect, rollout_metrics
-from heed.stages.update import Update
 from heed.training.device import host, seed_everything
 
 BAR = 0.05

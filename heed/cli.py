@@ -75,7 +75,7 @@ COMMANDS = {
     ),
     "doctor": Command(
         "doctor:DoctorSettings",
-        "stages.diagnose",
+        "stages.doctor",
         "a recipe or a run of PPO, or rollouts of any library: is it sound?",
         "target",
     ),

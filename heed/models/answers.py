@@ -10,11 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from heed.batches import PromptBatch
-from heed.models.pieces import by_length, in_pieces, take
+from heed.batches import PromptBatch, Responses
 from heed.models.policy import Policy, compare
-from heed.models.sampler import Responses
 from heed.models.scalar_head import RewardModel
+from heed.rows.pieces import by_length, in_pieces, take
 from heed.settings.common import SamplingSettings
 
 

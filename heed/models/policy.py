@@ -15,12 +15,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from heed.batches import PromptBatch
+from heed.batches import PromptBatch, Responses
 from heed.formulas.logprobs import TokenStatistics, token_logprobs, token_statistics
-from heed.models.pieces import stack
-from heed.models.sampler import Responses, sample
-from heed.models.threads import SERIAL
+from heed.models.sampler import sample
 from heed.models.trunk import Trunk
+from heed.rows.pieces import stack
+from heed.rows.threads import SERIAL
 
 CHUNK = 1 << 23  # logits held at once; larger pieces are slower per token on a CPU, whose allocator then keeps none
 

@@ -15,6 +15,7 @@ from heed.data.prompts import PromptSet, prompt_set
 from heed.data.sources import read_prompts
 from heed.data.template import Template
 from heed.errors import ConfigError
+from heed.evaluation.judge import Judge
 from heed.formulas.best_of_n import best_of_n
 from heed.formulas.kl import best_of_n_kl
 from heed.formulas.statistics import bootstrap_mean
@@ -23,7 +24,6 @@ from heed.models.checkpoint import open_checkpoint
 from heed.models.roles import Shelf
 from heed.records import prompt_to_json
 from heed.settings.best_of_n import BestOfNSettings
-from heed.stages.judging import Judge
 from heed.training.device import pick_device, pick_dtype, seed_everything
 from heed.training.figures import interval
 from heed.training.metrics import Progress, print_completions, short

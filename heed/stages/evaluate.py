@@ -14,6 +14,8 @@ from heed.data.prompts import PromptSet, prompt_set, take_shots, until_next_turn
 from heed.data.sources import read_prompts, read_texts
 from heed.data.template import Template
 from heed.errors import CheckpointError, ConfigError
+from heed.evaluation.judge import Judge
+from heed.evaluation.side_by_side import Answered, report, sample_rows, tables
 from heed.models.answers import Answers, answer, divergence
 from heed.models.checkpoint import Checkpoint, open_checkpoint
 from heed.models.load import load_tokenizer
@@ -22,8 +24,6 @@ from heed.models.roles import Shelf
 from heed.models.text_loss import text_loss
 from heed.records import Dialogue
 from heed.settings.evaluate import EvaluateSettings
-from heed.stages.judging import Judge
-from heed.stages.side_by_side import Answered, report, sample_rows, tables
 from heed.training.device import pick_device, pick_dtype, seed_everything
 from heed.training.metrics import Progress, print_completions
 from heed.training.run_dir import RunDir

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from heed import config
+from heed.clinic.live import Doctor
 from heed.data.template import Template
 from heed.formulas.advantages import shaped_rewards
 from heed.formulas.kl import adaptive_coefficient
@@ -19,11 +20,10 @@ from heed.models.policy import save_policy
 from heed.models.publish import write_generation_files
 from heed.models.roles import Roles
 from heed.models.scalar_head import save_scalar
+from heed.rl.policy_update import Update
+from heed.rl.rollout import Answers, Question, answer, collect, rollout_metrics, sample_rows
+from heed.rl.setup import check, load, prompt_batches, read_ptx, read_questions
 from heed.settings.ppo import PPOSettings
-from heed.stages.bedside import Doctor
-from heed.stages.prepare import check, load, prompt_batches, read_ptx, read_questions
-from heed.stages.rollout import Answers, Question, answer, collect, rollout_metrics, sample_rows
-from heed.stages.update import Update
 from heed.training.device import pick_device, seed_everything
 from heed.training.figures import print_figures
 from heed.training.metrics import Progress, print_completions

@@ -25,9 +25,9 @@ from heed.models.checkpoint import write_metadata
 from heed.models.policy import Policy, save_policy
 from heed.models.publish import write_generation_files
 from heed.models.text_loss import text_loss
-from heed.models.threads import SERIAL, RowThreads
 from heed.models.tokenizer import train_tokenizer
 from heed.models.trunk import Trunk
+from heed.rows.threads import SERIAL, RowThreads
 from heed.settings.pretrain import PretrainSettings
 from heed.training.device import has_bfloat16, pick_device, seed_everything
 from heed.training.figures import print_figures

@@ -25,19 +25,19 @@ from heed.formulas.preference import centring_terms, mean_per_prompt, ranking_ac
 from heed.formulas.scored_rankings import ScoredRankings, accuracy_and_nll, headline, pairs_of, reward_report
 from heed.models.card import Card, made_with, write_card
 from heed.models.checkpoint import open_checkpoint, write_metadata
-from heed.models.normalise import normalise
 from heed.models.policy import Policy
 from heed.models.roles import Shelf
 from heed.models.scalar_head import RewardModel, save_scalar
 from heed.models.scores import score_rankings
-from heed.models.threads import SERIAL, RowThreads
+from heed.preference.normalise import normalise
+from heed.preference.start import check_start, earlier, untrained
 from heed.records import Demonstration, Ranking
+from heed.rows.microbatches import microbatches
+from heed.rows.threads import SERIAL, RowThreads
 from heed.settings.reward import RewardSettings
-from heed.stages.reward_start import check_start, earlier, untrained
 from heed.training.device import pick_device, pick_dtype, seed_everything
 from heed.training.figures import print_figures
 from heed.training.metrics import Progress
-from heed.training.microbatches import microbatches
 from heed.training.optimizer import (
     MuonWithAdamW,
     learning_rate_factor,

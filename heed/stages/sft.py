@@ -16,21 +16,21 @@ from heed.data.batch import sft_batch
 from heed.data.encode import EncodedDemonstration
 from heed.data.template import Template
 from heed.errors import ConfigError
+from heed.imitation import completions, response_loss
+from heed.imitation.examples import Lessons, Records, counted, draw_batches, encode, read_mixed_text, read_splits
+from heed.imitation.response_loss import ResponseLoss
 from heed.models.card import Card, made_with, write_card
 from heed.models.checkpoint import open_checkpoint, write_metadata
 from heed.models.load import load_tokenizer
 from heed.models.policy import Policy, save_policy
 from heed.models.publish import write_generation_files
 from heed.models.roles import Shelf, trained_copy
-from heed.models.threads import SERIAL, RowThreads
+from heed.rows.microbatches import microbatches
+from heed.rows.threads import SERIAL, RowThreads
 from heed.settings.sft import SFTSettings
-from heed.stages import completions, response_loss
-from heed.stages.lessons import Lessons, Records, counted, draw_batches, encode, read_mixed_text, read_splits
-from heed.stages.response_loss import ResponseLoss
 from heed.training.device import pick_device, pick_dtype, seed_everything
 from heed.training.figures import print_figures
 from heed.training.metrics import Progress, print_completions
-from heed.training.microbatches import microbatches
 from heed.training.optimizer import learning_rate_factor, make_optimizer, require_finite, set_learning_rate
 from heed.training.optimizer import step as optimizer_step
 from heed.training.order import evenly_spaced

@@ -29,9 +29,9 @@ from transformers.utils import logging as transformers_logging
 from ward import Ward
 
 from heed.doctor.findings import CAUSES
+from heed.rl.setup import check, load, read_questions
 from heed.settings.common import OptimizerSettings
 from heed.settings.ppo import PPOSettings
-from heed.stages.prepare import check, load, read_questions
 
 EPISODES = 128  # of a rollout that a verdict is asked for: about 1,250 tokens
 HEALTHY_SEEDS = 5

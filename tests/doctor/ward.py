@@ -15,7 +15,9 @@ import torch
 from faults import Fault, Rows
 from torch import Tensor
 
-from heed.batches import PromptBatch
+from heed.batches import PromptBatch, Responses
+from heed.clinic.exact_tests import exact_tests
+from heed.clinic.live import Doctor
 from heed.data.template import Template
 from heed.doctor.audit import audit
 from heed.doctor.causes import settle
@@ -23,15 +25,12 @@ from heed.doctor.findings import CAUSES, Finding
 from heed.doctor.rollouts import read_rollouts
 from heed.formulas.advantages import shaped_rewards
 from heed.models.roles import Roles
-from heed.models.sampler import Responses
-from heed.models.threads import SERIAL
+from heed.rl.policy_update import Update
+from heed.rl.rollout import Question, Rollout, collect, rollout_metrics
+from heed.rl.setup import prompt_batches
+from heed.rows.threads import SERIAL
 from heed.settings.doctor import DoctorSettings
 from heed.settings.ppo import PPOSettings
-from heed.stages.bedside import Doctor
-from heed.stages.exact_tests import exact_tests
-from heed.stages.prepare import prompt_batches
-from heed.stages.rollout import Question, Rollout, collect, rollout_metrics
-from heed.stages.update import Update
 
 TOKENS, STEPS = 8192, 20
 """How soon a fault must be found: tokens of rollouts if it shows at once, steps if training exposes it."""

@@ -10,23 +10,22 @@ import torch
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
 
-from heed.batches import PromptBatch
+from heed.batches import PromptBatch, Responses
 from heed.data.template import Template
 from heed.errors import CheckpointError, ConfigError, DataError
 from heed.formulas.advantages import shaped_rewards
-from heed.models import threads
 from heed.models.checkpoint import open_checkpoint, write_metadata
 from heed.models.policy import Policy, save_policy
 from heed.models.roles import Shelf, load_roles, trained_copy
-from heed.models.sampler import Responses
 from heed.models.scalar_head import RewardModel, new_head, save_scalar
 from heed.models.trunk import Trunk
 from heed.records import Prompt, Turn
+from heed.rl.policy_update import Update
+from heed.rl.rollout import Question, collect, rollout_metrics
+from heed.rows import threads
 from heed.settings.common import LoraSettings, OptimizerSettings, SamplingSettings
 from heed.settings.ppo import PPOSettings, PtxSettings
 from heed.stages import ppo
-from heed.stages.rollout import Question, collect, rollout_metrics
-from heed.stages.update import Update
 
 CPU = torch.device("cpu")
 LORA = LoraSettings(rank=4, alpha=8)

@@ -19,7 +19,6 @@ from heed.data.encode import EncodedRanking, encode_demonstrations
 from heed.data.sources import read_demonstrations
 from heed.data.template import Template
 from heed.errors import CheckpointError, ConfigError, DataError, RunError
-from heed.models import threads
 from heed.models.answers import answer, score_answers
 from heed.models.checkpoint import open_checkpoint, write_metadata
 from heed.models.policy import Policy, save_policy
@@ -27,6 +26,7 @@ from heed.models.roles import Shelf, trained_copy
 from heed.models.scalar_head import RewardModel, new_head
 from heed.models.scores import score_texts
 from heed.models.trunk import Trunk
+from heed.rows import threads
 from heed.settings.common import DataSettings, LoraSettings, OptimizerSettings, SamplingSettings
 from heed.settings.reward import EvaluateRewardSettings, RewardSettings
 from heed.stages import evaluate_reward, reward

@@ -13,21 +13,21 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 
-from heed.batches import PromptBatch
+from heed.batches import PromptBatch, Responses
 from heed.data.encode import EncodedDemonstration, encode_demonstrations, encode_prompts
 from heed.data.template import Template
 from heed.errors import ConfigError, DataError
 from heed.formulas.logprobs import completion_loss
+from heed.imitation import completions, response_loss
+from heed.imitation.examples import Lessons, counted, draw_batches
 from heed.models.answers import Answers
 from heed.models.policy import Policy
 from heed.models.roles import Shelf, trained_copy
-from heed.models.sampler import Responses
-from heed.models.threads import RowThreads
 from heed.records import Demonstration, Turn
+from heed.rows.threads import RowThreads
 from heed.settings.common import LoraSettings, OptimizerSettings
 from heed.settings.sft import SFTSettings
-from heed.stages import completions, response_loss, sft
-from heed.stages.lessons import Lessons, counted, draw_batches
+from heed.stages import sft
 
 CPU = torch.device("cpu")
 TEMPLATE = Template.named("dialogue")

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from heed.batches import PromptBatch
+from heed.batches import PromptBatch, Responses
 from heed.data.batch import prompt_batch
 from heed.data.template import Template
 from heed.doctor.statistics import martingale_z
@@ -20,11 +20,10 @@ from heed.formulas.masked import masked_mean
 from heed.formulas.preference import normalisation
 from heed.models.answers import texts_of
 from heed.models.external_reward import ExternalReward
-from heed.models.pieces import by_length, in_pieces, restore, take, to_device
 from heed.models.policy import Observer, Scored, compare
 from heed.models.roles import Roles
-from heed.models.sampler import Responses
 from heed.records import Dialogue, Prompt
+from heed.rows.pieces import by_length, in_pieces, restore, take, to_device
 from heed.settings.ppo import PPOSettings
 
 

@@ -14,7 +14,7 @@ from heed.data.batch import sft_batch
 from heed.data.encode import EncodedDemonstration
 from heed.formulas.statistics import bootstrap_statistic
 from heed.models.policy import Policy
-from heed.training.microbatches import microbatches
+from heed.rows.microbatches import microbatches
 
 
 @dataclass(frozen=True)

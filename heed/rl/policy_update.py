@@ -13,11 +13,11 @@ from heed.formulas.advantages import gae, returns
 from heed.formulas.masked import masked_whiten
 from heed.formulas.ppo import approx_kl, clip_fraction, explained_variance, policy_terms, probability_ratio, value_terms
 from heed.formulas.schedules import ppo_warmup
-from heed.models.pieces import take
 from heed.models.roles import Roles
-from heed.models.threads import RowThreads
+from heed.rl.rollout import Rollout
+from heed.rows.pieces import take
+from heed.rows.threads import RowThreads
 from heed.settings.ppo import PPOSettings
-from heed.stages.rollout import Rollout
 from heed.training.optimizer import Average, make_optimizer, require_finite, set_learning_rate
 from heed.training.optimizer import step as optimizer_step
 

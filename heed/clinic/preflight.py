@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from heed import config
+from heed.clinic.live import Doctor
+from heed.clinic.probing import probe
 from heed.doctor.causes import settle
 from heed.doctor.verdict import Verdict
 from heed.errors import ConfigError
 from heed.formulas.advantages import shaped_rewards
+from heed.rl.policy_update import Update
+from heed.rl.rollout import collect, rollout_metrics
+from heed.rl.setup import check, load, prompt_batches, read_ptx, read_questions
 from heed.settings.ppo import PPOSettings
-from heed.stages.bedside import Doctor
-from heed.stages.prepare import check, load, prompt_batches, read_ptx, read_questions
-from heed.stages.probing import probe
-from heed.stages.rollout import collect, rollout_metrics
-from heed.stages.update import Update
 from heed.training.device import pick_device, seed_everything
 
 ROLLOUTS = 3

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from heed.errors import RunError
-from heed.models import threads
-from heed.models.threads import RowThreads
+from heed.rows import threads
+from heed.rows.threads import RowThreads
 from heed.training.optimizer import require_finite
 
 
@@ -84,7 +84,7 @@ def test_results_stand_in_the_order_of_the_items_and_carry_no_gradient(count: in
 
 def test_each_thread_keeps_a_product_to_itself_and_others_keep_theirs() -> None:
     """In a process that has not yet asked how many threads it has, as a stage has not."""
-    lines = ["import torch", "from heed.models.threads import RowThreads", "def own(_): return torch.get_num_threads()"]
+    lines = ["import torch", "from heed.rows.threads import RowThreads", "def own(_): return torch.get_num_threads()"]
     lines += ["torch.set_num_threads(3)", "print(*RowThreads(2).map(own, range(4)), *RowThreads(1).map(own, range(2)))"]
     told = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
     assert told.stdout.split() == ["1"] * 4 + ["3"] * 2

@@ -27,20 +27,20 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
-from heed.batches import PromptBatch
+from heed.batches import PromptBatch, Responses
+from heed.clinic.live import Doctor
 from heed.doctor.findings import Finding
 from heed.formulas.kl import k1
 from heed.models.checkpoint import write_metadata
-from heed.models.pieces import by_length, in_pieces, take
 from heed.models.policy import Policy, compare, save_policy
 from heed.models.roles import Roles, trained_copy
-from heed.models.sampler import Responses
 from heed.models.scalar_head import ValueModel
 from heed.models.trunk import Trunk
+from heed.rl import rollout
+from heed.rl.rollout import Rollout
+from heed.rows.pieces import by_length, in_pieces, take
 from heed.settings.ppo import PPOSettings
-from heed.stages import ppo, rollout
-from heed.stages.bedside import Doctor
-from heed.stages.rollout import Rollout
+from heed.stages import ppo
 
 TEMPERATURE = 0.7  # of the draw
 SHORTEST = 20  # tokens before end-of-text may be drawn, where the draw has a minimum length

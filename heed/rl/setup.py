@@ -20,8 +20,8 @@ from heed.models.external_reward import ExternalReward
 from heed.models.load import context_length, load_config, load_tokenizer
 from heed.models.roles import Roles, Shelf, load_roles
 from heed.records import Prompt
+from heed.rl.rollout import Question, normalise
 from heed.settings.ppo import PPOSettings
-from heed.stages.rollout import Question, normalise
 from heed.training.device import pick_dtype
 
 

@@ -7,7 +7,8 @@ from dataclasses import fields, replace
 import torch
 from torch import Tensor
 
-from heed.batches import PromptBatch
+from heed.batches import PromptBatch, Responses
+from heed.clinic.toggles import Toggled
 from heed.doctor import checks
 from heed.doctor.audit import Results
 from heed.doctor.causes import name_cause
@@ -19,11 +20,9 @@ from heed.doctor.suspects import Ledger, Suspect, Suspects
 from heed.doctor.watch import Watch
 from heed.errors import DataError
 from heed.formulas.logprobs import TokenStatistics
-from heed.models.pieces import by_length, restore, take
 from heed.models.policy import Policy, Scored, compare
-from heed.models.sampler import Responses
+from heed.rows.pieces import by_length, restore, take
 from heed.settings.doctor import DoctorSettings
-from heed.stages.toggles import Toggled
 
 UNEXPLAINED = "no toggle explains it: look for dropout, other weights, or a distribution that was cut before scoring"
 

@@ -21,7 +21,7 @@ from heed.models.policy import Policy
 from heed.models.roles import Shelf
 from heed.models.trunk import Trunk
 from heed.settings.doctor import DoctorSettings
-from heed.stages import diagnose
+from heed.stages import doctor
 
 EOS, PAD = 0, 1
 LONGEST = 12
@@ -112,7 +112,7 @@ def diagnosed(world: World, rows: Rows, tmp_path: Path, models: bool = True, **s
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     if models:
         settings |= {"model": world.policy, "reference": world.reference}
-    code = diagnose.run(DoctorSettings(rollouts=str(file), json=str(out), dtype="float32", device="cpu", **settings))
+    code = doctor.run(DoctorSettings(rollouts=str(file), json=str(out), dtype="float32", device="cpu", **settings))
     return code, [found["id"] for found in json.loads(out.read_text())["findings"]]
 
 

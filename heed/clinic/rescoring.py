@@ -8,19 +8,18 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from heed.batches import PromptBatch
+from heed.batches import PromptBatch, Responses
+from heed.clinic.toggles import Toggled
 from heed.doctor import checks
 from heed.doctor.audit import Results
 from heed.doctor.causes import name_cause
 from heed.doctor.findings import Finding
 from heed.doctor.rollouts import Rollouts
 from heed.doctor.suspects import Suspect
-from heed.models.pieces import by_length, take
 from heed.models.policy import Policy
-from heed.models.sampler import Responses
+from heed.rl.rollout import Rollout
+from heed.rows.pieces import by_length, take
 from heed.settings.ppo import PPOSettings
-from heed.stages.rollout import Rollout
-from heed.stages.toggles import Toggled
 
 ROWS = {True: 4, False: 1}
 """Rows that are scored alone: in the first rollout, and in every later one. Of a step of eight rows one takes 1 %."""

@@ -5,7 +5,7 @@ from itertools import combinations, pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heed.training.microbatches import PASS_COST, microbatches
+from heed.rows.microbatches import PASS_COST, microbatches
 
 lengths = st.lists(st.integers(1, 600), min_size=1, max_size=9)
 

@@ -14,12 +14,12 @@ from heed.data.prompts import until_next_turn
 from heed.data.template import Template
 from heed.errors import ConfigError
 from heed.formulas.statistics import bootstrap_mean, wilson
+from heed.imitation.examples import Records
 from heed.models.answers import answer
 from heed.models.policy import Policy
 from heed.records import Demonstration, Dialogue, Turn, prompt_to_json
 from heed.settings.common import SamplingSettings
 from heed.settings.sft import SFTSettings
-from heed.stages.lessons import Records
 from heed.training.text_metrics import overlap_figures
 
 

@@ -11,6 +11,8 @@ from typing import Any, cast
 import pytest
 import torch
 
+from heed.clinic.live import FILE, Doctor
+from heed.clinic.rescoring import most_padded
 from heed.errors import RunError
 from heed.models.answers import left_padded
 from heed.models.checkpoint import open_checkpoint
@@ -18,12 +20,10 @@ from heed.models.policy import Policy, compare
 from heed.models.roles import Roles, trained_copy
 from heed.models.trunk import Trunk
 from heed.records import Prompt, Turn
+from heed.rl.rollout import Question, Rollout
 from heed.settings.common import LoraSettings
 from heed.settings.ppo import PPOSettings
-from heed.stages.bedside import FILE, Doctor
 from heed.stages.ppo import next_coefficient
-from heed.stages.rescoring import most_padded
-from heed.stages.rollout import Question, Rollout
 
 CPU = torch.device("cpu")
 

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from heed.batches import PromptBatch
-from heed.models.sampler import Responses
-from heed.models.threads import SERIAL, RowThreads
+from heed.batches import PromptBatch, Responses
+from heed.rows.threads import SERIAL, RowThreads
 
 
 def by_length(prompts: PromptBatch, responses: Responses, size: int) -> Iterator[Tensor]:

@@ -6,6 +6,9 @@ import logging
 from functools import partial
 from pathlib import Path
 
+from heed.clinic.exact_tests import exact_tests
+from heed.clinic.postmortem import postmortem
+from heed.clinic.preflight import preflight, recipe_of
 from heed.doctor.audit import Results, audit
 from heed.doctor.causes import settle
 from heed.doctor.findings import TESTS
@@ -14,9 +17,6 @@ from heed.doctor.verdict import Verdict
 from heed.errors import ConfigError
 from heed.models.roles import Shelf
 from heed.settings.doctor import DoctorSettings
-from heed.stages.exact_tests import exact_tests
-from heed.stages.postmortem import postmortem
-from heed.stages.preflight import preflight, recipe_of
 from heed.training.device import pick_device, pick_dtype, seed_everything
 from heed.training.metrics import print_completions
 from heed.training.run_dir import write_json

@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 
-from heed.batches import PromptBatch
+from heed.batches import PromptBatch, Responses
+from heed.clinic.exact_tests import flat
+from heed.clinic.rescoring import Rescoring, Suspected
 from heed.doctor import checks, health, weights
 from heed.doctor.audit import Results
 from heed.doctor.causes import name_cause
@@ -18,14 +20,11 @@ from heed.doctor.findings import Finding
 from heed.doctor.suspects import Ledger, Suspect, Suspects
 from heed.doctor.watch import Watch
 from heed.errors import RunError
-from heed.models.pieces import by_length, take
 from heed.models.policy import Observer, Policy, compare
 from heed.models.roles import Roles
-from heed.models.sampler import Responses
+from heed.rl.rollout import Rollout
+from heed.rows.pieces import by_length, take
 from heed.settings.ppo import PPOSettings
-from heed.stages.exact_tests import flat
-from heed.stages.rescoring import Rescoring, Suspected
-from heed.stages.rollout import Rollout
 
 FILE = "findings.jsonl"
 SAMPLER = {"do_sample": True, "num_beams": 1, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0, "min_new_tokens": 0}

@@ -10,15 +10,15 @@ from typing import Any, cast
 import pytest
 import torch
 
+from heed.clinic.live import FILE, Doctor
 from heed.errors import RunError
 from heed.models.answers import left_padded
 from heed.models.checkpoint import open_checkpoint
 from heed.models.policy import Policy, compare
 from heed.models.roles import Roles
 from heed.models.trunk import Trunk
+from heed.rl.rollout import Rollout
 from heed.settings.ppo import PPOSettings
-from heed.stages.bedside import FILE, Doctor
-from heed.stages.rollout import Rollout
 
 CPU = torch.device("cpu")
 

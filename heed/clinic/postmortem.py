@@ -12,6 +12,7 @@ from typing import Any, cast
 import torch
 
 from heed import config
+from heed.clinic.live import FILE, Doctor
 from heed.doctor import health
 from heed.doctor.causes import settle
 from heed.doctor.chart import Chart
@@ -20,10 +21,9 @@ from heed.doctor.verdict import Verdict
 from heed.errors import ConfigError
 from heed.models.roles import Roles, Shelf
 from heed.records import read_objects
+from heed.rl.rollout import Rollout, draw, scored_tokens
+from heed.rl.setup import check, prompt_batches, read_questions
 from heed.settings.ppo import PPOSettings
-from heed.stages.bedside import FILE, Doctor
-from heed.stages.prepare import check, prompt_batches, read_questions
-from heed.stages.rollout import Rollout, draw, scored_tokens
 from heed.training.device import pick_device, pick_dtype, seed_everything
 
 ROLLOUTS = 2
