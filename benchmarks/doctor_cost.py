@@ -38,7 +38,8 @@ from heed.rl.policy_update import Update
 from heed.rl.rollout import Question, collect, rollout_metrics
 from heed.settings.common import LoraSettings, OptimizerSettings, SamplingSettings
 from heed.settings.ppo import PPOSettings
-from heed.training.device import host, seed_everything
+from heed.training.device import host
+from heed.training.randomness import seed_everything
 
 BAR = 0.05
 

@@ -1,9 +1,9 @@
-"""What a stage hands on: a stock directory with weights, tokenizer, `heed.json` and model card, written in one place."""
+"""What a stage hands on: a stock directory with weights, tokenizer, `heed.json` and card, written in one place."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from heed.models.checkpoint import write_metadata
 from heed.models.policy import Policy, save_policy
 from heed.models.publish import write_generation_files
 from heed.models.scalar_head import RewardModel, ValueModel, save_scalar
+from heed.models.trunk import Trunk
 
 
 class TemplateUsed(NamedTuple):
@@ -53,6 +54,14 @@ class Artefact:
             save_scalar(model, path)
         write_metadata(path, self.metadata(model))
         write_card(path, self.card(model))
+
+    def of_value(self, sentence: str, normalisation: Mapping[str, float], trunk: Trunk) -> Artefact:
+        """The same for the value model of a run, of which nothing was measured."""
+        notes = {**self.notes, "reward": dict(normalisation)}
+        return replace(
+            self, title=f"{self.title}, value model", sentence=sentence, figures={}, notes=notes, base=trunk.name,
+            base_hash=trunk.hash,
+        )  # fmt: skip
 
     def metadata(self, model: Policy | RewardModel | ValueModel) -> dict[str, Any]:
         """`heed.json`."""

@@ -25,8 +25,9 @@ from heed.models.roles import Shelf
 from heed.records import Dialogue, Turn, clean
 from heed.rows.pieces import to_device
 from heed.settings.evaluate import ChatSettings
-from heed.training.device import pick_device, pick_dtype, seed_everything
+from heed.training.device import pick_device, pick_dtype
 from heed.training.metrics import completions_table
+from heed.training.randomness import seed_everything
 
 CUT = " …"  # after an answer that reached its limit
 

@@ -30,8 +30,8 @@ from heed.rows import threads
 from heed.settings.common import DataSettings, LoraSettings, OptimizerSettings, SamplingSettings
 from heed.settings.reward import EvaluateRewardSettings, RewardSettings
 from heed.stages import evaluate_reward, reward
-from heed.training.device import seed_everything
 from heed.training.optimizer import MuonWithAdamW
+from heed.training.randomness import seed_everything
 
 CPU = torch.device("cpu")
 LORA, FULL = LoraSettings(rank=4, alpha=8), LoraSettings(rank=0)
