@@ -24,6 +24,7 @@ from heed.models.checkpoint import open_checkpoint
 from heed.models.roles import Shelf
 from heed.records import prompt_to_json
 from heed.settings.best_of_n import BestOfNSettings
+from heed.training.begin import announce
 from heed.training.device import pick_device, pick_dtype
 from heed.training.figures import interval
 from heed.training.loop import Loop
@@ -63,6 +64,7 @@ def run(settings: BestOfNSettings) -> Path:
         prompts = prompt_set(records, settings.hygiene, template, trunk.tokenizer, trunk.context, longest)
         drawing = Drawing(policy, prompts.tokens, settings.sampling, generator, settings.n)
         parts = {"drawn": drawing, "random": Randomness(generator)}
+        announce(run_dir, trunk.model.parameters(), threads=trunk.threads.count)
         with Loop(run_dir, "best-of-n", len(drawing.batches), parts, settings.save_every) as loop:
             batches = drawing.rest()
             for _ in loop:

@@ -25,6 +25,7 @@ from heed.models.roles import Shelf
 from heed.models.text_loss import text_loss
 from heed.records import Dialogue
 from heed.settings.evaluate import EvaluateSettings
+from heed.training.begin import announce
 from heed.training.device import pick_device, pick_dtype
 from heed.training.loop import Loop
 from heed.training.metrics import Progress, print_completions
@@ -55,6 +56,7 @@ def run(settings: EvaluateSettings) -> Path:
         text = text_rows(encode_texts(documents, tokenizer), min(TEXT_SEQUENCE, context), tokenizer.eos_token_id)
         sheet, names = AnswerSheet(), list(policies)
         parts = {"answers": sheet, "random": Randomness(generator)}
+        announce(run_dir, reference.trunk.model.parameters(), threads=reference.trunk.threads.count)
         with Loop(run_dir, "evaluate", len(names), parts, settings.save_every) as loop:
             for step in loop:
                 name = names[step - 1]

@@ -14,6 +14,7 @@ from heed.models.checkpoint import open_checkpoint
 from heed.models.roles import Shelf
 from heed.models.scores import Scoring, different_texts, raw_model, scored_rankings
 from heed.settings.reward import EvaluateRewardSettings
+from heed.training.begin import announce
 from heed.training.device import pick_device, pick_dtype
 from heed.training.figures import print_figures
 from heed.training.loop import Loop
@@ -37,6 +38,7 @@ def run(settings: EvaluateRewardSettings) -> Path:
         held_out = ranking_set(rankings, template, tokenizer, room, "held-out")
         scoring = Scoring(raw_model(model), list(different_texts(held_out.rankings)), settings.microbatch_tokens)
         parts = {"scores": scoring, "random": Randomness(generator)}
+        announce(run_dir, model.trunk.model.parameters(), threads=model.trunk.threads.count)
         loop = Loop(run_dir, "evaluate-reward", len(scoring.pieces), parts, settings.save_every)
         with model.active(), loop:
             pieces = scoring.rest()

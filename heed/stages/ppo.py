@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from heed import config
 from heed.clinic.live import Doctor
 from heed.data.order import EndlessOrder
 from heed.data.template import Template
@@ -33,6 +32,7 @@ from heed.rl.rollout import RolloutWorker, rollout_metrics, sample_rows
 from heed.rl.update import Update
 from heed.rows.threads import RowThreads
 from heed.settings.ppo import PPOSettings
+from heed.training.begin import announce
 from heed.training.device import pick_device, pick_dtype
 from heed.training.figures import print_figures
 from heed.training.loop import Loop
@@ -53,7 +53,10 @@ def run(settings: PPOSettings) -> Path:
         doctor = Doctor(ppo.roles, settings, run_dir.path)
         price = KLPrice(settings.kl_coef, settings.kl_target, settings.kl_horizon, settings.batch)
         worker, update, held_out, order = ppo.worker, ppo.update, ppo.held_out, ppo.order
-        held_out.answer(step=0)
+        trunk, trained = ppo.roles.policy.trunk, {**ppo.roles.policy.parameters(), **ppo.roles.value.parameters()}
+        announce(run_dir, trunk.model.parameters(), trained, update.critic.threads.count)
+        if run_dir.saved is None:
+            held_out.answer(step=0)
         parts = {"policy": update.policy, "critic": update.critic, "price": price, "order": order}
         parts |= {"held_out": held_out, "random": Randomness(generator)}
         with Loop(run_dir, "ppo", settings.steps, parts, settings.save_every) as loop:
@@ -206,7 +209,7 @@ def save(
         stage="ppo",
         title=Path(settings.output).name,
         sentence="A language model trained by PPO against a reward model (step 3 of InstructGPT).",
-        settings=config.dump(settings),
+        settings=run_dir.recipe,
         made_with=made_with(run_dir.path),
         template=TemplateUsed(template.name, template.hash, template.chat_template),
         base=trunk.name,

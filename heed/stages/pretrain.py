@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase
 
-from heed import config
 from heed.data.batch import text_rows
 from heed.data.encode import encode_texts
 from heed.data.order import shuffled_batches
@@ -28,6 +27,7 @@ from heed.models.tokenizer import train_tokenizer
 from heed.models.trunk import Trunk
 from heed.rows.threads import SERIAL, RowThreads
 from heed.settings.pretrain import PretrainSettings
+from heed.training.begin import announce
 from heed.training.device import has_bfloat16, pick_device
 from heed.training.figures import print_figures
 from heed.training.loop import Loop
@@ -166,6 +166,7 @@ def train(
     with model.trainable() as parameters:
         optimizer = optimizer_for(parameters, settings, threads.count)
         parts = {"model": Weights(parameters), "optimizer": optimizer, "random": Randomness(generator)}
+        announce(run_dir, model.trunk.model.parameters(), parameters, threads.count)
         with Loop(run_dir, "pretrain", len(batches), parts, settings.save_every) as loop:
             for step in loop:
                 rows = batches[step - 1]
@@ -231,7 +232,7 @@ def artefact_of(settings: PretrainSettings, figures: dict[str, dict[str, Any]], 
         stage="pretrain",
         title=Path(settings.output).name,
         sentence="A small language model that continues text, trained from nothing on plain text.",
-        settings=config.dump(settings),
+        settings=run_dir.recipe,
         made_with=made_with(run_dir.path),
         figures=figures,
         max_new_tokens=settings.context // 2,

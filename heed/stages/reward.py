@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from heed import config
 from heed.data.encode import encode_demonstrations, encode_prompts
 from heed.data.hygiene import halves, split_by_group
 from heed.data.order import shuffled_batches
@@ -32,6 +31,7 @@ from heed.preference.start import check_start, earlier, untrained
 from heed.records import Demonstration, Ranking
 from heed.rows.threads import RowThreads
 from heed.settings.reward import RewardSettings
+from heed.training.begin import announce
 from heed.training.device import pick_device, pick_dtype
 from heed.training.figures import print_figures
 from heed.training.loop import Loop
@@ -165,6 +165,7 @@ def train(
         optimizer = optimizer_for(parameters, settings, threads.count)
         parts = {"model": Weights(parameters), "optimizer": optimizer, "smooth": smooth}
         parts |= {"random": Randomness(generator)}
+        announce(run_dir, model.trunk.model.parameters(), parameters, threads.count)
         with Loop(run_dir, "reward", len(batches), parts, settings.save_every) as loop:
             for step in loop:
                 batch = [tasks[i] for i in batches[step - 1]]
@@ -228,7 +229,7 @@ def artefact_of(
         stage="reward",
         title=Path(settings.output).name,
         sentence=sentence,
-        settings=config.dump(settings),
+        settings=run_dir.recipe,
         made_with=made_with(run_dir.path),
         template=TemplateUsed(template.name, template.hash, template.chat_template),
         base=model.trunk.name,

@@ -18,6 +18,7 @@ from heed.models.checkpoint import open_checkpoint
 from heed.models.roles import Shelf
 from heed.records import Candidates, write_jsonl
 from heed.settings.evaluate import SampleSettings
+from heed.training.begin import announce
 from heed.training.device import pick_device, pick_dtype
 from heed.training.loop import Loop
 from heed.training.metrics import print_completions
@@ -42,6 +43,7 @@ def run(settings: SampleSettings) -> Path:
         prompts = prompt_set(records, settings.hygiene, template, trunk.tokenizer, trunk.context, longest)
         drawing = Drawing(policy, prompts.tokens, settings.sampling, generator, settings.responses)
         parts = {"drawn": drawing, "random": Randomness(generator)}
+        announce(run_dir, trunk.model.parameters(), threads=trunk.threads.count)
         with Loop(run_dir, "sample", len(drawing.batches), parts, settings.save_every) as loop:
             batches = drawing.rest()
             for _ in loop:

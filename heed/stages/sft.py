@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from heed import config
 from heed.data.template import Template
 from heed.errors import ConfigError
 from heed.imitation import completions, response_loss
@@ -23,6 +22,7 @@ from heed.models.policy import Policy
 from heed.models.roles import Shelf, trained_copy
 from heed.rows.threads import RowThreads
 from heed.settings.sft import SFTSettings
+from heed.training.begin import announce
 from heed.training.device import pick_device, pick_dtype
 from heed.training.figures import print_figures
 from heed.training.loop import Loop
@@ -97,6 +97,7 @@ def train(
         parts = {"policy": Weights(parameters), "optimizer": optimizer, "random": Randomness(generator)}
         if run_dir.step == 0:
             run_dir.record(0, {"loss/validation": before.mean})
+        announce(run_dir, policy.trunk.model.parameters(), parameters, threads.count)
         with Loop(run_dir, "sft", len(batches), parts, settings.save_every) as loop:
             for step in loop:
                 batch = batches[step - 1]
@@ -156,7 +157,7 @@ def artefact_of(
         stage="sft",
         title=Path(settings.output).name,
         sentence="A language model that answers, fine-tuned on demonstrations (step 1 of InstructGPT).",
-        settings=config.dump(settings),
+        settings=run_dir.recipe,
         made_with=made_with(run_dir.path),
         template=TemplateUsed(template.name, template.hash, template.chat_template),
         base=base.trunk.name,

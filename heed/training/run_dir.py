@@ -40,14 +40,14 @@ class RunDir:
     """One run's directory, used as a context manager around everything that the stage does in it.
 
     A run that stops early keeps its rows, its states, and the checkpoint that was saved last. `saved` is the state that
-    the run goes on from; None where it begins.
+    the run goes on from; None where it begins. `recipe` is the text of `config.yaml`.
     """
 
     def __init__(self, path: Path, lock: Lock, description: dict[str, Any], saved: Saved | None, kept: int) -> None:
         self.path, self.saved = path, saved
         self.checkpoint = path / CHECKPOINT
         self.step = saved.step if saved else 0
-        self.is_new = False
+        self.is_new, self.recipe = False, ""
         self._lock, self._description, self._kept = lock, description, kept
         self._started = time.perf_counter()
         self._files: dict[str, TextIO] = {}
@@ -66,15 +66,15 @@ class RunDir:
             saved = find_state(path / STATES) if settings.resume else None
             _restore_interrupted_swap(path)
             _cut_rows(path, saved.rows if saved else {})
-            text = config.dump(settings.model_copy(update={"resume": False, "overwrite": False}))
-            write_text(path / "config.yaml", text)
+            recipe = config.dump(settings.model_copy(update={"resume": False, "overwrite": False}))
+            write_text(path / "config.yaml", recipe)
             description = _description(path, settings, saved)
             write_json(path / "run.json", description)
         except BaseException:
             lock.release()
             raise
         run = cls(path, lock, description, saved, settings.kept_states)
-        run.is_new = is_new
+        run.is_new, run.recipe = is_new, recipe
         if settings.resume:
             log.info("going on after step %d of %s", run.step, path)
         return run
