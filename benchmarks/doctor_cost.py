@@ -25,7 +25,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from heed.batches import PromptBatch, Responses
-from heed.clinic.live import Doctor
+from heed.clinic.live import LiveDoctor
 from heed.data.template import Template
 from heed.doctor import weights
 from heed.formulas.advantages import shaped_rewards
@@ -114,14 +114,19 @@ class Bench:
         )  # fmt: skip
         self.template = Template.named("plain")
         self.update = Update(self.roles, self.settings, None, torch.Generator().manual_seed(0))
-        self.doctor = Doctor(self.roles, self.settings, place)
+        self.doctor = LiveDoctor(
+            self.roles.policy, self.roles.reference, self.roles.value, batch=shape.batch, longest=shape.response,
+            temperature=1.0, microbatch=shape.batch, seed=0, kl_target=0.0, allow_biased_kl=False, path=place,
+        )  # fmt: skip
         self.step, self.clock = 0, Clock()
 
     def seconds(self, pair: int, watched: bool) -> float:
         """One step; both steps of a pair draw the same responses to the same prompts."""
         timed = self.clock.timed
         generator = seed_everything(pair)
-        self.doctor.drawn_with = weights.fingerprint(self.doctor.policy)  # the twin's update, which it did not see
+        self.doctor.drawn_with = weights.fingerprint(
+            self.doctor.policy_weights
+        )  # the twin's update, which it did not see
         questions = [self._question(generator) for _ in range(self.shape.batch)]
         started = time.process_time()
         if watched:

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
 from heed.batches import PromptBatch, Responses
-from heed.clinic.live import Doctor
+from heed.clinic.live import LiveDoctor
 from heed.doctor.findings import Finding
 from heed.formulas.kl import k1
 from heed.models.checkpoint import write_metadata
@@ -216,10 +216,10 @@ def rows_of(taken: Rollout, again: Tensor, trunk: Trunk) -> Iterator[dict[str, A
         }
 
 
-def record(notebook: Notebook) -> type[Doctor]:
+def record(notebook: Notebook) -> type[LiveDoctor]:
     """heed's own doctor, which notes every rollout and falls silent once it has found something grave."""
 
-    class Recorder(Doctor):
+    class Recorder(LiveDoctor):
         def examine(self, step: int, rollout: Rollout) -> list[Finding]:
             notebook.measure(step, rollout)
             if notebook.named:
@@ -272,7 +272,7 @@ def run(arguments: argparse.Namespace, variant: str) -> dict[str, Any]:
     with ExitStack() as patches:
         for place, name, replacement in (
             (ppo, "load", partial(notebook.load, fault, ppo.load)),
-            (ppo, "Doctor", record(notebook)),
+            (ppo, "LiveDoctor", record(notebook)),
             (rollout, "draw", partial(draw_and_measure, rollout.draw)),
         ):
             patches.enter_context(mock.patch.object(place, name, replacement))

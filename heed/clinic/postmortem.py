@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 
 from heed import config
-from heed.clinic.live import FILE, Doctor
+from heed.clinic.live import FILE, LiveDoctor
 from heed.doctor import health
 from heed.doctor.causes import settle
 from heed.doctor.chart import Chart
@@ -46,8 +46,8 @@ def postmortem(path: Path) -> Verdict:
     else:
         chart, responses, tokens = fresh(path, settings, rows[-1]["step"])
     return Verdict(
-        title, chart.results, settle([*chart.told.values(), *findings]), responses, tokens,
-        during=_during(path),
+        title, chart.results, settle([*chart.findings.values(), *findings]), responses, tokens,
+        during=_during(path), skipped=chart.skipped,
     )  # fmt: skip
 
 
@@ -70,7 +70,11 @@ def fresh(path: Path, settings: PPOSettings, step: int) -> tuple[Chart, int, int
     shelf = Shelf(partial(pick_dtype, dtype, device), device)
     reference, policy = shelf.policy(settings.model, "reference"), shelf.policy(str(path), "policy")
     roles = Roles(policy, reference, cast(Any, None), cast(Any, None))  # nothing is scored or learned
-    doctor = Doctor(roles, settings.model_copy(update={"allow_biased_kl": True}), None)
+    doctor = LiveDoctor(
+        policy, reference, None, batch=settings.batch, longest=settings.sampling.max_new_tokens,
+        temperature=settings.sampling.temperature, microbatch=settings.microbatch, seed=settings.seed,
+        kl_target=settings.kl_target, allow_biased_kl=True, path=None,
+    )  # fmt: skip
     questions, held_out = read_questions(settings, template)
     batches, sizes = prompt_batches(held_out or questions, settings.batch, generator), []
     for number in range(ROLLOUTS):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from heed import config
-from heed.clinic.live import Doctor
+from heed.clinic.live import LiveDoctor
 from heed.clinic.probing import probe
 from heed.doctor.causes import settle
 from heed.doctor.verdict import Verdict
@@ -41,7 +41,11 @@ def preflight(settings: PPOSettings, title: str) -> Verdict:
     text = read_ptx(settings)
     roles = load(settings, device, template, questions)
     update = Update(roles, settings, text, generator)
-    doctor = Doctor(roles, settings.model_copy(update={"allow_biased_kl": True}), None)
+    doctor = LiveDoctor(
+        roles.policy, roles.reference, roles.value, batch=settings.batch, longest=settings.sampling.max_new_tokens,
+        temperature=settings.sampling.temperature, microbatch=settings.microbatch, seed=settings.seed,
+        kl_target=settings.kl_target, allow_biased_kl=True, path=None,
+    )  # fmt: skip
     batches, rollouts = prompt_batches(questions, settings.batch, generator), []
     for step in range(1, ROLLOUTS + 1):
         rollout = collect(roles, next(batches), settings, template, generator, doctor.observers)
@@ -53,9 +57,11 @@ def preflight(settings: PPOSettings, title: str) -> Verdict:
             metrics = rollout_metrics(rollout, paid, settings.kl_coef)
             trained = update(settings.critic_warmup + settings.warmup_steps + 1, rollout, paid)
             doctor.follow(step, metrics | trained)
-    found, figures = probe(roles, questions, rollouts[:UPDATED], settings, template)
+    found, figures = probe(
+        roles, questions, rollouts[:UPDATED], template, seed=settings.seed, microbatch=settings.microbatch
+    )
     return Verdict(
-        title, doctor.chart.results, settle([*doctor.chart.told.values(), *found]),
+        title, doctor.chart.results, settle([*doctor.chart.findings.values(), *found]),
         sum(len(rollout.mask) for rollout in rollouts), sum(int(rollout.mask.sum()) for rollout in rollouts),
-        figures=figures,
+        figures=figures, skipped=doctor.chart.skipped,
     )  # fmt: skip

@@ -73,7 +73,9 @@ def _exact(rollouts: Rollouts, settings: DoctorSettings) -> Results:
     generator = seed_everything(settings.seed)
     shelf = Shelf(partial(pick_dtype, settings.dtype, device), device)
     policy, reference = shelf.policy(settings.model, "policy"), shelf.policy(settings.reference, "reference")
-    return exact_tests(rollouts, policy, reference, settings, generator)
+    return exact_tests(
+        rollouts, policy, reference, temperature=settings.temperature, batch=settings.batch, generator=generator
+    )
 
 
 def _joined(one: Results, other: Results) -> Results:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from heed import config
-from heed.clinic.live import Doctor
+from heed.clinic.live import LiveDoctor
 from heed.data.template import Template
 from heed.formulas.advantages import shaped_rewards
 from heed.formulas.kl import adaptive_coefficient
@@ -41,7 +41,12 @@ def run(settings: PPOSettings) -> Path:
     with RunDir.create(settings) as run_dir, Progress("ppo", settings.steps) as progress:
         roles = load(settings, device, template, questions)
         update = Update(roles, settings, text, generator)
-        doctor = Doctor(roles, settings, run_dir.path)
+        doctor = LiveDoctor(
+            roles.policy, roles.reference, roles.value, batch=settings.batch, longest=settings.sampling.max_new_tokens,
+            temperature=settings.sampling.temperature, microbatch=settings.microbatch, seed=settings.seed,
+            kl_target=settings.kl_target,
+            allow_biased_kl=settings.allow_biased_kl, path=run_dir.path,
+        )  # fmt: skip
         batches = prompt_batches(questions, settings.batch, generator)
         answered, kl_coef = {0: answer(roles, held_out, settings, template)}, settings.kl_coef
         for step in range(1, settings.steps + 1):
@@ -66,7 +71,7 @@ def run(settings: PPOSettings) -> Path:
             if spent:
                 break
         before, after = answered[0], answered[max(answered)]
-        found = {**report(before, after, settings.seed), "doctor": doctor.chart.summary()}
+        found = {**report(before, after, settings.seed), "doctor": doctor.summary()}
         run_dir.save_checkpoint(partial(save, roles, update, template, settings, found, run_dir.path))
         run_dir.write_json("report.json", found)
     print_completions(side_by_side(held_out, before, after)[:6], "held-out prompts, before and after PPO")

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from heed.batches import PromptBatch, Responses
 from heed.clinic.exact_tests import exact_tests
-from heed.clinic.live import Doctor
+from heed.clinic.live import LiveDoctor
 from heed.data.template import Template
 from heed.doctor.audit import audit
 from heed.doctor.causes import settle
@@ -29,7 +29,6 @@ from heed.rl.policy_update import Update
 from heed.rl.rollout import Question, Rollout, collect, rollout_metrics
 from heed.rl.setup import prompt_batches
 from heed.rows.threads import SERIAL
-from heed.settings.doctor import DoctorSettings
 from heed.settings.ppo import PPOSettings
 
 TOKENS, STEPS = 8192, 20
@@ -135,7 +134,12 @@ class Ward:
         settings = settings.model_copy(update={"seed": seed})
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
-        doctor = Doctor(roles, settings, None)
+        doctor = LiveDoctor(
+            roles.policy, roles.reference, cast(Any, roles.value), batch=settings.batch,
+            longest=settings.sampling.max_new_tokens, temperature=settings.sampling.temperature,
+            microbatch=settings.microbatch, seed=seed, kl_target=settings.kl_target,
+            allow_biased_kl=settings.allow_biased_kl, path=None,
+        )  # fmt: skip
         update = self.update = Update(roles, settings, None, generator) if trained else None
         batches = prompt_batches(self.questions, settings.batch, generator)
         for step in range(1, steps + 1):
@@ -175,14 +179,20 @@ class Ward:
 
     def diagnosed(self, rows: Rows) -> list[Finding]:
         """`heed doctor --rollouts FILE --model POLICY --reference REFERENCE`, without loading the models again."""
-        settings = DoctorSettings(rollouts="rows.jsonl", batch=self.settings.microbatch)
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / settings.rollouts
+            path = Path(folder) / "rows.jsonl"
             path.write_text("".join(json.dumps(row) + "\n" for row in rows))
             rollouts = read_rollouts(path)
         results = [
             audit(rollouts, 1.0),
-            exact_tests(rollouts, self.roles.policy, self.roles.reference, settings, torch.Generator().manual_seed(0)),
+            exact_tests(
+                rollouts,
+                self.roles.policy,
+                self.roles.reference,
+                temperature=1.0,
+                batch=self.settings.microbatch,
+                generator=torch.Generator().manual_seed(0),
+            ),
         ]
         return settle([found for some in results for test in some.values() for found in test])
 
