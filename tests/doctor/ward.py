@@ -201,7 +201,7 @@ class Ward:
                 temperature=1.0,
                 batch=self.settings.microbatch,
                 generator=torch.Generator().manual_seed(0),
-            ),  # fmt: skip
+            ),
         ]
         return settle([found for some in results for test in some.values() for found in test])
 
