@@ -128,7 +128,7 @@ class Bench:
         self.generator.set_state(seed_everything(pair).get_state())
         self.doctor.drawn_with = weights.fingerprint(
             self.doctor.policy_weights
-        )  # the twin's update, which it did not see
+        )
         questions = [self._question(self.generator) for _ in range(self.shape.batch)]
         started = time.process_time()
         if watched:

@@ -14,9 +14,10 @@ SCRIPT = Path(__file__).parents[2] / "experiments" / "over-optimise" / "curve.py
 
 
 def test_a_line_for_each_tenth_of_the_run(tmp_path: Path) -> None:
+    asked = [{"role": "user", "content": "what is an apple?"}]
     rows = [
         {
-            "step": step, "prompt": [{"role": "user", "content": "what is an apple?"}], "response": "an apple is a fruit.",
+            "step": step, "prompt": asked, "response": "an apple is a fruit.",
             "score": step / 10, "finished": True,
         }
         for step in range(1, 21) for _ in range(2)
