@@ -126,9 +126,7 @@ class Bench:
         """One step; both steps of a pair draw the same responses to the same prompts."""
         timed = self.clock.timed
         self.generator.set_state(seed_everything(pair).get_state())
-        self.doctor.drawn_with = weights.fingerprint(
-            self.doctor.policy_weights
-        )
+        self.doctor.drawn_with = weights.fingerprint(self.doctor.policy_weights)
         questions = [self._question(self.generator) for _ in range(self.shape.batch)]
         started = time.process_time()
         if watched:
