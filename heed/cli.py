@@ -81,7 +81,7 @@ COMMANDS = {
         "target",
     ),
     "chat": Command("evaluate:ChatSettings", "stages.chat", "talk to a checkpoint, or to two side by side", "models"),
-    "env": Command("env:EnvSettings", "training.env", "versions and machine: what a report of a bug needs"),
+    "env": Command("env:EnvSettings", "flows.env", "versions and machine: what a report of a bug needs"),
 }
 RESUME = "heed resume RUN goes on with a stopped run; heed resume RUN --setting value changes what may change."
 

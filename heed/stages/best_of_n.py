@@ -79,8 +79,8 @@ def run(settings: BestOfNSettings) -> Path:
         found = report(prompts, scored, settings.seed)
         run_dir.write_json("report.json", found)
         print_curve(found, rows)
-        judged_by = f"--model {settings.model} --reward-model {settings.reward_model}"
-        run_dir.finished(f"heed ppo {judged_by} --prompts FILE --output runs/ppo")
+        judged_by = "--model", settings.model, "--reward-model", settings.reward_model
+        run_dir.finished("heed", "ppo", *judged_by, "--prompts", "FILE", "--output", "runs/ppo")
     return run_dir.path
 
 

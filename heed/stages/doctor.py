@@ -76,7 +76,7 @@ def of_recipe(settings: PPOSettings, title: str) -> Verdict:
     inputs, device = ppo.read(settings), pick_device(settings.device)
     begun = ppo.prepare(settings, inputs, device, seed_everything(settings.seed, device))
     doctor = ppo.live_doctor(settings, begun.roles, None, allow_biased_kl=True)
-    peak = partial(begun.update, settings.critic_warmup + settings.warmup_steps + 1)
+    peak = partial(begun.update, settings.critic_warmup + settings.warmup_steps + 1)  # the first step at the peak
     return preflight(
         title, begun.worker, peak, doctor, inputs.questions, begun.order, settings.batch, settings.kl_coef,
         settings.seed,
