@@ -185,7 +185,9 @@ class Trunk:
         model = type(self.model)(config).to(self.device, torch.float32).eval()
         with self.merged(name):
             model.load_state_dict(self.plain_state())
-        return Trunk(without_dropout(model).requires_grad_(False), self.tokenizer, self.name)
+        copy = Trunk(without_dropout(model).requires_grad_(False), self.tokenizer, self.name)
+        copy._hash = self.hash  # what it stands on, whatever is trained into it
+        return copy
 
     def plain_state(self) -> dict[str, Tensor]:
         """The weights by the names of a model without adapters."""
