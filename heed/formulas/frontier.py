@@ -14,7 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 from heed.formulas.statistics import Estimate, bootstrap_mean
 
 ENOUGH = 30.0  # samples that a tilted mean must be worth
-WEAKEST, STEPS_A_HALVING = 8.0, 4  # β of the first point in standard deviations of the scores; points until it is halved
+WEAKEST, STEPS_A_HALVING = (
+    8.0,
+    4,
+)  # β of the first point in standard deviations of the scores; points until it is halved
 EVALUATIONS = 3  # in a row, for the alarm
 
 
