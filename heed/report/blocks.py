@@ -14,6 +14,9 @@ LEVELS: tuple[Level, ...] = ("grave", "warning", "good", "told")
 """The gravest first."""
 
 
+Form = Literal["beside", "stacked", "paired"]
+
+
 @dataclass(frozen=True)
 class Note:
     """One line of the health list: what is so, and what to do about it."""
@@ -48,10 +51,10 @@ class FigureTable:
 
 @dataclass(frozen=True)
 class Panels:
-    """Charts side by side, or under each other where they share their x axis."""
+    """Charts side by side; under each other where they share their x axis; or in pairs."""
 
     charts: Sequence[Chart]
-    stacked: bool = False
+    form: Form = "beside"
     kind: str = "panels"
 
 
@@ -122,6 +125,11 @@ class Section:
     title: str
     blocks: Sequence[Block]
     lead: str = ""
+
+    @property
+    def short_title(self) -> str:
+        """The title as the list of contents has it: without what stands behind a colon."""
+        return self.title.partition(":")[0]
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,7 @@ def x_ticks(chart: Chart, frame: Axes, most: int = 6) -> list[float]:
         every = max(1, math.ceil((last - first + 1) / most))
         return [2.0**power for power in range(first, last + 1, every)]
     if chart.scale == "root":
-        roots = nice_ticks(0.0, math.sqrt(frame.right), most)
+        roots = nice_ticks(0.0, math.sqrt(frame.right), most + 2)
         return [round(root**2, 12) for root in roots]
     ticks = nice_ticks(frame.left, frame.right, most)
     return [tick for tick in ticks if chart.x_name != "step" or tick == int(tick)]

@@ -58,11 +58,7 @@ def rooted(charts: Sequence[Chart]) -> list[Chart]:
 def of_ppo(run: Run, gold: Mapping[str, Any]) -> Found:
     """Every rollout on its way, and the held-out prompts at each evaluation whose KL was measured with them."""
     path = [(row["kl/exact"], row["score/mean"]) for row in run.rows if _both(row, "kl/exact", "score/mean")]
-    lines = (
-        {PROXY: [Line(f"{run.name}, its rollouts", [x for x, _ in path], [y for _, y in path], faint=True)]}
-        if path
-        else {}
-    )
+    lines = {PROXY: [Line(f"{run.name}, its rollouts", [x for x, _ in path], [y for _, y in path])]} if path else {}
     for judge, metric in ((PROXY, "validation/score"), (HELD_OUT, "validation/heldout"), (GOLD, "validation/gold")):
         rows = [row for row in run.rows if _both(row, "validation/kl", metric)]
         if not rows:

@@ -11,13 +11,14 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from heed.report.blocks import Figure, FigureTable, Page
+from heed.report.blocks import Block, Figure, FigureTable, Page, Section
 from heed.report.chart import Chart, Line, colour_places
 from heed.report.draw import UNITS, draw, swatch
 from heed.report.thin import listed
@@ -36,7 +37,7 @@ VERDICTS = {
 
 def html(page: Page, every: float = 0.0) -> str:
     """The file's text. With `every` it is the live page, which asks the server that it came from again and again."""
-    style, script = (_static(name) for name in ("style.css", "page.js"))
+    style, script = (static(name) for name in ("style.css", "page.js"))
     policy = content_policy(style, script, live=every > 0)
     template = environment().get_template("page.html")
     return template.render(
@@ -81,13 +82,20 @@ def listing(chart: Chart) -> Listing:
     return Listing((chart.x_name, *(line.name for line in lines)), rows, len(across))
 
 
-def bar(row: Figure, table: FigureTable) -> Markup:
-    """A figure on the scale of its table: its interval, the estimate, and what it is compared with."""
+def span(table: FigureTable) -> tuple[float, float] | None:
+    """The lowest and the highest that a table's figures may be; None where no figure has an interval to be drawn."""
     told = [value for one in table.figures for value in (one.estimate, one.low, one.high) if value is not None]
     told += [] if table.reference is None else [table.reference]
-    low, high = min(told), max(told)
-    if row.estimate is None or low == high:
+    drawn = any(one.low is not None and one.high is not None for one in table.figures)
+    return (min(told), max(told)) if drawn and min(told) < max(told) else None
+
+
+def bar(row: Figure, table: FigureTable) -> Markup:
+    """A figure on the scale of its table: its interval, the estimate, and what it is compared with."""
+    ends = span(table)
+    if row.estimate is None or ends is None:
         return Markup()
+    low, high = ends
 
     def place(value: float) -> int:
         return round(UNITS * (0.03 + 0.94 * (value - low) / (high - low)))
@@ -115,14 +123,32 @@ def environment() -> Environment:
         "signed": _signed,
         "interval": _interval,
         "bar": bar,
+        "ends": _ends,
+        "grouped": _grouped,
+        "number_in": _number_in,
         "visible": visible,
     }
     return found
 
 
 @cache
-def _static(name: str) -> str:
+def static(name: str) -> str:
+    """The text of our style or script."""
     return (HERE / name).read_text(encoding="utf-8")
+
+
+def _ends(table: FigureTable) -> tuple[str, str] | None:
+    found = span(table)
+    return None if found is None else (short(found[0]), short(found[1]))
+
+
+def _grouped(blocks: Sequence[Block]) -> list[tuple[str, list[Block]]]:
+    """Blocks of a kind that follow each other, together."""
+    return [(kind, list(some)) for kind, some in groupby(blocks, lambda block: block.kind)]
+
+
+def _number_in(block: Block, section: Section) -> int:
+    return next(i for i, one in enumerate(section.blocks, start=1) if one is block)
 
 
 def _legend(chart: Chart) -> list[tuple[Line, int]]:

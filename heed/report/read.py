@@ -17,6 +17,7 @@ import yaml
 from heed.errors import ConfigError
 
 Row = Mapping[str, Any]
+CUT = "the last line is not whole"
 
 ABOUT, SETTINGS, METRICS = "run.json", "config.yaml", "metrics.jsonl"
 PAGE = "report.html"
@@ -113,8 +114,11 @@ def runs_in(path: Path) -> list[Path]:
     return found
 
 
-def read_run(path: Path, name: str = "") -> Run:
-    """Read the run in `path`. Raises ConfigError where there is none."""
+def read_run(path: Path, name: str = "", live: bool = False) -> Run:
+    """Read the run in `path`. Raises ConfigError where there is none.
+
+    Of a `live` run the last line may be half-written at any moment: that is then no problem.
+    """
     if not is_run(path):
         raise ConfigError(str(path), *_no_run(path))
     problems: list[str] = []
@@ -132,7 +136,7 @@ def read_run(path: Path, name: str = "") -> Run:
         findings=_read_lines(path / "findings.jsonl", problems),
         report=_read_json(path / "report.json", problems) if (path / "report.json").exists() else {},
         files=list(_files(path)),
-        problems=problems,
+        problems=[told for told in problems if not (live and CUT in told)],
     )
 
 
@@ -206,7 +210,7 @@ def _read_lines(path: Path, problems: list[str]) -> list[Row]:
     rows = [_object(line) for line in lines]
     broken = [place for place, row in enumerate(rows, start=1) if row is None]
     if broken == [len(lines)]:
-        problems.append(f"{path.name}: the last line is not whole, as of a run that was stopped; it is left out")
+        problems.append(f"{path.name}: {CUT}, as of a run that was stopped; it is left out")
     elif broken:
         problems.append(f"{path.name}: {len(broken)} lines cannot be read, the first is line {broken[0]}")
     return [row for row in rows if row is not None]

@@ -7,7 +7,7 @@ from typing import Any
 
 from heed.formulas.statistics import spearman, wilson, win_rate
 from heed.report import course
-from heed.report.blocks import Block, FigureTable, Panels, Section, Words, figure, figures
+from heed.report.blocks import Block, FigureTable, Form, Panels, Section, Words, figure, figures
 from heed.report.chart import Chart, Line, estimated
 from heed.report.frontier import frontier, rooted
 from heed.report.read import Run, number
@@ -24,21 +24,23 @@ def sections(run: Run, prefix: str = "") -> list[Section]:
 
 def of_ppo(run: Run, prefix: str) -> Iterator[Section]:
     """Reward and KL first, then the frontier, the update, the value model, length."""
-    yield Section(f"{prefix}score", "Score and KL", _panels(run, course.SCORE_AND_KL, prefix, stacked=True))
+    yield Section(f"{prefix}score", "Score and KL", _panels(run, course.SCORE_AND_KL, prefix, "stacked"))
     yield frontier_section([run], {}, prefix)
-    yield Section(f"{prefix}updates", "Updates of the policy", _panels(run, course.UPDATES, prefix))
+    yield Section(f"{prefix}updates", "Updates", _panels(run, course.UPDATES, prefix))
     yield Section(f"{prefix}values", "Value model", _panels(run, course.VALUES, prefix))
     length = [*course.charts(run, course.LENGTHS, prefix), *length_chart(run, prefix)]
     yield Section(f"{prefix}length", "Length", [Panels(length)] if length else [])
-    yield Section(f"{prefix}held-out", "Held-out prompts before and after", list(_before_and_after(run)))
-    yield Section(f"{prefix}measurement", "Is it measured rightly?", _panels(run, course.MEASUREMENT, prefix))
+    yield Section(f"{prefix}held-out", "Before and after: held-out prompts", list(_before_and_after(run)))
+    yield Section(
+        f"{prefix}measurement", "Measurement: is the KL what it says?", _panels(run, course.MEASUREMENT, prefix)
+    )
 
 
 def of_reward(run: Run, prefix: str) -> Iterator[Section]:
     """Accuracy over steps, by source and by gap in rank; calibration; what the scores follow."""
-    yield Section(f"{prefix}accuracy", "Does it agree with people?", _panels(run, course.ACCURACY, prefix))
+    yield Section(f"{prefix}accuracy", "Agreement with people", _panels(run, course.ACCURACY, prefix))
     yield Section(f"{prefix}figures", "On held-out rankings", list(_reward_figures(run.report)))
-    yield Section(f"{prefix}calibration", "Is it as sure as it should be?", list(_calibration(run, prefix)))
+    yield Section(f"{prefix}calibration", "Calibration: is it as sure as it is right?", list(_calibration(run, prefix)))
 
 
 def of_text(run: Run, prefix: str) -> Iterator[Section]:
@@ -106,10 +108,11 @@ def frontier_section(runs: Sequence[Run], gold: Mapping[str, Any], prefix: str) 
     found = frontier(runs, gold, prefix)
     if found is None:
         return Section(f"{prefix}frontier", "Score against KL", [])
-    blocks: list[Block] = [Panels(found.charts, stacked=True), Panels(rooted(found.charts), stacked=True)]
+    both = [chart for pair in zip(found.charts, rooted(found.charts), strict=True) for chart in pair]
+    blocks: list[Block] = [Panels(both, "paired")]
     return Section(
         f"{prefix}frontier",
-        "What did the score cost? The frontier",
+        "Frontier: what the score cost",
         [*blocks, *(Words(told) for told in found.missing)],
     )
 
@@ -127,9 +130,9 @@ def length_chart(run: Run, prefix: str) -> list[Chart]:
     return [Chart(f"{prefix}score-length", "Score by length", [line], x_name="words", note=note)]
 
 
-def _panels(run: Run, courses: Sequence[course.Course], prefix: str, stacked: bool = False) -> list[Block]:
+def _panels(run: Run, courses: Sequence[course.Course], prefix: str, form: Form = "beside") -> list[Block]:
     charts = course.charts(run, courses, prefix)
-    return [Panels(charts, stacked)] if charts else []
+    return [Panels(charts, form)] if charts else []
 
 
 def _closing(run: Run, prefix: str) -> Iterator[Section]:

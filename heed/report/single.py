@@ -53,7 +53,10 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("wall time", duration(run.seconds)),
         ("seed", str(run.about.get("seed", run.settings.get("seed", DASH)))),
         ("data", datasets(run)),
-        ("hardware", f"{hardware or DASH}{f', {threads:.0f} threads' if threads else ''}"),
+        (
+            "hardware",
+            f"{hardware or DASH}{f', {threads:.0f} thread' if threads else ''}{'s' if threads and threads > 1 else ''}",
+        ),
         (
             "commit",
             str(run.about.get("commit") or DASH)[:12] + ("-dirty" if "dirty" in str(run.about.get("commit")) else ""),
