@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from heed.report.chart import Chart
 from heed.report.read import number
+from heed.report.words import rounded
 
 Level = Literal["grave", "warning", "good", "told"]
 LEVELS: tuple[Level, ...] = ("grave", "warning", "good", "told")
@@ -36,6 +37,21 @@ class Figure:
     low: float | None = None
     high: float | None = None
     n: int | None = None
+
+    @property
+    def width(self) -> float | None:
+        """From the low end of the interval to the high one."""
+        return None if self.low is None or self.high is None else self.high - self.low
+
+    @property
+    def words(self) -> str:
+        """The estimate, to the digits that its interval allows."""
+        return rounded(self.estimate, self.width)
+
+    @property
+    def interval(self) -> str:
+        """Its 95 % interval; empty where there is none."""
+        return f"{rounded(self.low, self.width)} to {rounded(self.high, self.width)}" if self.width is not None else ""
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ class Line:
     faint: bool = False
     averaged: bool = False
     labels: Sequence[str] = ()
+    colour: int | None = None  # of its own, where a thing has the same in several charts
 
     @property
     def known(self) -> list[tuple[float, float]]:
@@ -164,10 +165,11 @@ def with_means(lines: Sequence[Line]) -> list[Line]:
 
 
 def colour_places(lines: Sequence[Line]) -> list[int]:
-    """The number of each line's colour: a mean has that of the line before it."""
+    """The number of each line's colour: its own, or the next; a mean has that of the line before it."""
     places: list[int] = []
     for line in lines:
-        places.append(places[-1] if line.averaged else (places[-1] + 1 if places else 0))
+        following = places[-1] if line.averaged else (places[-1] + 1 if places else 0)
+        places.append(following if line.colour is None else line.colour)
     return [place % LINES for place in places]
 
 

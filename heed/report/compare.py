@@ -171,7 +171,7 @@ def _named(name: str, found: Figure) -> Figure:
 
 
 def _written(found: Figure | None) -> str:
-    return "" if found is None else short(found.estimate)
+    return "" if found is None else f"{found.words} ({found.interval})" if found.interval else found.words
 
 
 def _prefix(stage: str, stages: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from heed.formulas.frontier import ENOUGH, CeilingPoint, ceiling
 from heed.report.chart import Chart, Line, estimated
 from heed.report.read import Run, number
+from heed.report.samples import in_order
 
 PROXY, HELD_OUT, GOLD = "score by the reward model", "score by a held-out judge", "gold score"
 Found = dict[str, list[Line]]
@@ -41,7 +42,12 @@ def frontier(runs: Sequence[Run], gold: Mapping[str, Any], prefix: str = "") -> 
     missing += [told for run in alike if run.stage == "best-of-n" and (told := _no_ceiling(run))]
     if sum(len(line.known) for line in found[PROXY]) < 2:
         return None
-    shown = {judge: lines for judge, lines in found.items() if lines}
+    names = list(dict.fromkeys(line.name for lines in found.values() for line in lines))
+    shown = {
+        judge: [replace(line, colour=names.index(line.name)) for line in lines]
+        for judge, lines in found.items()
+        if lines
+    }
     return Frontier([_chart(judge, lines, prefix) for judge, lines in shown.items()], missing)
 
 
@@ -95,7 +101,7 @@ def of_evaluation(run: Run, gold: Mapping[str, Any]) -> Found:
     """Each model that was evaluated, a point with the interval of its score."""
     found: Found = {PROXY: [], HELD_OUT: [], GOLD: []}
     judges = list(run.report.get("reward_models", {}))
-    for name, model in run.report.get("models", {}).items():
+    for name, model in in_order(run.report.get("models", {})).items():
         kl = number(model.get("kl", {}).get("exact", {}).get("estimate"))
         if kl is None:
             continue

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from heed.formulas.frontier import over_optimised
-from heed.report.blocks import LEVELS, Level, Note
+from heed.report.blocks import LEVELS, Level, Note, figure
 from heed.report.course import COIN
 from heed.report.read import Row, Run, number, series
 from heed.report.words import short
@@ -145,7 +145,8 @@ def comparison(run: Run) -> Iterator[Note]:
 
 def _gained(what: str, found: Mapping[str, Any], unit: str) -> Note:
     low, high = number(found.get("low")) or 0.0, number(found.get("high")) or 0.0
-    told = f"{what} {short(found['estimate'])} {unit} ({short(low)} to {short(high)}, n = {found['n']})"
+    row = figure("", found)
+    told = f"{what} {row.words} {unit} ({row.interval}, n = {found['n']})"
     if low <= 0 <= high:
         return Note(
             "warning", f"Perhaps nothing was gained: {told}.", "more steps, or more held-out prompts (validation_limit)"

@@ -22,7 +22,7 @@ from heed.report.blocks import Block, Figure, FigureTable, Page, Section
 from heed.report.chart import Chart, Line, colour_places
 from heed.report.draw import UNITS, draw, swatch
 from heed.report.thin import listed
-from heed.report.words import interval, short, visible
+from heed.report.words import interval, rounded, short, visible
 
 HERE = Path(__file__).parent / "templates"
 SIGNS = {"grave": "✕", "warning": "▲", "good": "✓", "told": "i"}
@@ -121,7 +121,6 @@ def environment() -> Environment:
         "listed": listing,
         "short": short,
         "signed": _signed,
-        "interval": _interval,
         "bar": bar,
         "ends": _ends,
         "grouped": _grouped,
@@ -139,7 +138,7 @@ def static(name: str) -> str:
 
 def _ends(table: FigureTable) -> tuple[str, str] | None:
     found = span(table)
-    return None if found is None else (short(found[0]), short(found[1]))
+    return None if found is None else (rounded(found[0], found[1] - found[0]), rounded(found[1], found[1] - found[0]))
 
 
 def _grouped(blocks: Sequence[Block]) -> list[tuple[str, list[Block]]]:
@@ -157,10 +156,6 @@ def _legend(chart: Chart) -> list[tuple[Line, int]]:
 
 def _signed(value: float) -> str:
     return f"+{short(value)}" if value > 0 else short(value)
-
-
-def _interval(row: Figure) -> str:
-    return interval({"low": row.low, "high": row.high})
 
 
 def _points(chart: Chart, lines: Sequence[Line]) -> Listing:

@@ -12,9 +12,10 @@ from heed.report.compare import Group, group_line
 from heed.report.differences import settings_tables
 from heed.report.health import notes, together
 from heed.report.read import PAGE, Row, Run, number
+from heed.report.samples import in_order
 from heed.report.sections import frontier_section, of_evaluation, of_reward
 from heed.report.single import facts, sample_section
-from heed.report.words import DASH, duration, short
+from heed.report.words import DASH, duration
 
 ORDER = ("pretrain", "sft", "sample", "reward", "ppo", "best-of-n", "evaluate", "evaluate-reward", "run")
 DID = {
@@ -74,7 +75,8 @@ def outcome(report: Mapping[str, Any]) -> Iterator[Block]:
         found = report.get(key)
         if isinstance(found, Mapping):
             flat = {
-                name: value.get("all", value) if isinstance(value, Mapping) else value for name, value in found.items()
+                name: value.get("all", value) if isinstance(value, Mapping) else value
+                for name, value in in_order(found).items()
             }
             yield figures(title, flat, note, reference)
     agreement = {
@@ -186,5 +188,4 @@ def _wins(run: Run) -> str:
 
 def _written(found: Mapping[str, Any]) -> str:
     row = Figure("", number(found.get("estimate")), number(found.get("low")), number(found.get("high")))
-    spread = f" ({short(row.low)} to {short(row.high)})" if row.low is not None else ""
-    return f"{short(row.estimate)}{spread}"
+    return f"{row.words} ({row.interval})" if row.interval else row.words

@@ -225,10 +225,17 @@ def _object(line: str) -> Row | None:
 
 
 def _files(path: Path) -> Iterator[File]:
+    """What the directory holds. A run that goes on may rename a file between two looks: it is then left out."""
     for child in sorted(path.iterdir()):
         if child.name in NEVER_LISTED or child.name.endswith(".partial"):
             continue
-        if child.is_dir():
-            yield File(f"{child.name}/", sum(file.stat().st_size for file in child.rglob("*") if file.is_file()))
-        else:
-            yield File(child.name, child.stat().st_size)
+        inside = sorted(child.rglob("*")) if child.is_dir() else [child]
+        sizes = [size for file in inside if (size := _size(file)) is not None]
+        yield File(f"{child.name}/" if child.is_dir() else child.name, sum(sizes))
+
+
+def _size(file: Path) -> int | None:
+    try:
+        return file.stat().st_size if file.is_file() else None
+    except FileNotFoundError:
+        return None

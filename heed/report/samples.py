@@ -127,6 +127,11 @@ def _one(row: Row, run: Run) -> Sample:
     return Sample(shown(prompt_text(row.get("prompt"))), {"": answer}, about=about)
 
 
+def in_order(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What is told of models, base first and PPO last."""
+    return {name: found[name] for name in sorted(found, key=_place)}
+
+
 def _place(name: str) -> tuple[int, str]:
     return (ORDER.index(name) if name in ORDER else len(ORDER), name)
 

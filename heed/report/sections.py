@@ -11,6 +11,7 @@ from heed.report.blocks import Block, FigureTable, Form, Panels, Section, Words,
 from heed.report.chart import Chart, Line, estimated
 from heed.report.frontier import frontier, rooted
 from heed.report.read import Run, number
+from heed.report.samples import in_order
 from heed.report.words import is_figure, short
 
 SAME_LENGTH = "Length is counted in words here."
@@ -65,7 +66,7 @@ def of_evaluation(run: Run, prefix: str) -> Iterator[Section]:
     report = run.report
     yield Section(f"{prefix}wins", "Who wins?", list(_wins(run)))
     yield frontier_section([run], {}, prefix)
-    models = report.get("models", {})
+    models = in_order(report.get("models", {}))
     titles = {
         "length": "Tokens in a response",
         "eos_rate": "Responses that end themselves",
@@ -208,9 +209,9 @@ def _wins(run: Run) -> Iterator[Block]:
             if judge in found
         }
         yield figures(f"Win rate against {baseline}, by {judge}", rates, "Paired by prompt; a tie is half a win.", 0.5)
-        scores = {name: model.get("score", {}).get(judge) for name, model in report.get("models", {}).items()}
+        scores = {name: model.get("score", {}).get(judge) for name, model in in_order(report.get("models", {})).items()}
         yield figures(f"Mean score by {judge}", scores)
-    kl = {name: model.get("kl", {}).get("exact") for name, model in report.get("models", {}).items()}
+    kl = {name: model.get("kl", {}).get("exact") for name, model in in_order(report.get("models", {})).items()}
     if any(is_figure(value) for value in kl.values()):
         yield figures(f"Exact KL from {report.get('reference', 'the reference')}, nats a response", kl)
     yield from _by_source(run, judges)

@@ -33,6 +33,14 @@ def interval(figure: Mapping[str, Any]) -> str:
     return f"{short(figure['low'])} to {short(figure['high'])}"
 
 
+def rounded(value: float | None, width: float | None) -> str:
+    """A value to two digits of the width of its interval: more would be noise. Without a width as `short` has it."""
+    if value is None or not width or abs(value) >= 10_000 or width < 1e-4:
+        return short(value)
+    digits = max(0, 1 - math.floor(math.log10(width)))
+    return f"{value:.{min(digits, 3) if abs(value) >= 0.1 else digits}f}".replace("-", "−")
+
+
 def is_figure(value: Any) -> bool:
     """Whether something in a report is an estimate with its interval and n."""
     return isinstance(value, Mapping) and "estimate" in value and "n" in value
