@@ -18,7 +18,7 @@ from heed.report.health import notes, together
 from heed.report.read import Run, series
 from heed.report.samples import samples
 from heed.report.sections import frontier_section
-from heed.report.words import duration, is_figure, short
+from heed.report.words import duration, is_figure, short, slug
 
 FIRST = ("score/mean", "validation/score", "kl/exact", "validation/accuracy", "validation/nll", "loss/validation",
          "loss/train", "loss/ranking", "policy/entropy", "length/mean")  # fmt: skip
@@ -92,7 +92,7 @@ def compared_charts(found: Sequence[Group], prefix: str = "") -> Iterator[Chart]
             continue
         lines = [line for group in found[:LINES] if (line := group_line(group, name)).known]
         if lines:
-            yield Chart(f"{prefix}{name.replace('/', '-')}", name, lines, group=f"{prefix}step")
+            yield Chart(slug(f"{prefix}{name}"), name, lines, group=f"{prefix}step")
 
 
 def group_line(group: Group, name: str) -> Line:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from heed.formulas.statistics import Z95
 from heed.report.chart import Chart, Limit, Line, with_means
 from heed.report.read import Row, Run, number, series
+from heed.report.words import slug
 
 CLIPPED, DRIFTED, FARTHEST = 0.3, 0.05, 25.0
 COIN = math.log(2)
@@ -134,7 +135,7 @@ def chart(run: Run, course: Course, prefix: str, rows: Sequence[Row]) -> Chart |
         return None
     limits = [*course.limits, *_own_limits(run, course)]
     return Chart(
-        id=f"{prefix}{lines[0].name.replace('/', '-')}", title=course.title, lines=with_means(lines),
+        id=slug(f"{prefix}{lines[0].name}"), title=course.title, lines=with_means(lines),
         y_name=course.y_name, limits=limits, note=course.note, group=f"{prefix}{course.group}" if course.group else "",
     )  # fmt: skip
 

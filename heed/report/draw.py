@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from heed.report.chart import Axes, Chart, Line, axes, colour_places, drawn_limits, x_ticks
 from heed.report.place import Label, placed
 from heed.report.thin import thin
-from heed.report.words import nice_ticks, short
+from heed.report.words import nice_ticks, short, visible
 
 UNITS = 10_000  # of the stretched picture, both ways: hover reads values back from it to four digits
 Y_TICKS, X_TICKS = 5, 6
@@ -56,8 +56,8 @@ def _frame(
         'data-x="{x_name}">{drawn}</svg><svg class="over" aria-hidden="true">{labels}</svg>'
         '<svg class="x-axis" aria-hidden="true">{x}</svg></div>'
     ).format(
-        y=y_texts, x=x_texts, units=UNITS, told=chart.alternative, left=repr(frame.left), right=repr(frame.right),
-        bottom=repr(frame.bottom), top=repr(frame.top), scale=frame.scale, x_name=chart.x_name,
+        y=y_texts, x=x_texts, units=UNITS, told=visible(chart.alternative), left=repr(frame.left), right=repr(frame.right),
+        bottom=repr(frame.bottom), top=repr(frame.top), scale=frame.scale, x_name=visible(chart.x_name),
         drawn=Markup().join(pieces), labels=Markup().join(_text(label) for label in labels),
     )  # fmt: skip
 
@@ -100,10 +100,10 @@ def _line(line: Line, frame: Axes, colour: int, scale: str) -> Iterator[Markup]:
     points = [_point(line, i, frame, scale) for i in thin(line.y)]
     kind = f"c{colour}{' faint' if line.faint else ''}{' averaged' if line.averaged else ''}"
     if line.joined:
-        yield Markup('<path class="line {}" data-name="{}" d="{}"/>').format(kind, line.name, _path(points))
+        yield Markup('<path class="line {}" data-name="{}" d="{}"/>').format(kind, visible(line.name), _path(points))
     if line.marked or len([point for point in points if point]) == 1:
         marks = "".join(f"M{point}h0" for point in points if point)
-        hover = Markup() if line.joined else Markup(' data-name="{}"').format(line.name)
+        hover = Markup() if line.joined else Markup(' data-name="{}"').format(visible(line.name))
         yield Markup('<path class="mark {}"{} d="{}"/>').format(kind, hover, marks)
 
 
@@ -136,7 +136,7 @@ def _point_labels(chart: Chart, frame: Axes) -> Iterator[Label]:
 
 def _text(label: Label) -> Markup:
     return Markup('<text x="{}%" y="{}%" dx="{}" dy="{}" class="{} {}">{}</text>').format(
-        _percent(label.across), _percent(label.down), label.dx, label.dy, label.anchor, label.kind, escape(label.words)
+        _percent(label.across), _percent(label.down), label.dx, label.dy, label.anchor, label.kind, visible(label.words)
     )
 
 

@@ -112,8 +112,9 @@ def bar(row: Figure, table: FigureTable) -> Markup:
 def environment() -> Environment:
     """Templates with escaping on, and a name that is not there an error."""
     found = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, finalize=_shown, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
     found.filters |= {
         "draw": draw,
         "swatch": swatch,
@@ -125,7 +126,6 @@ def environment() -> Environment:
         "ends": _ends,
         "grouped": _grouped,
         "number_in": _number_in,
-        "visible": visible,
     }
     return found
 
@@ -134,6 +134,11 @@ def environment() -> Environment:
 def static(name: str) -> str:
     """The text of our style or script."""
     return (HERE / name).read_text(encoding="utf-8")
+
+
+def _shown(value: Any) -> Any:
+    """Every text of a template, before it is escaped: what cannot be seen is written out."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _ends(table: FigureTable) -> tuple[str, str] | None:

@@ -15,7 +15,7 @@ from heed.report.read import PAGE, Row, Run, number
 from heed.report.samples import in_order
 from heed.report.sections import frontier_section, of_evaluation, of_reward
 from heed.report.single import facts, sample_section
-from heed.report.words import DASH, duration
+from heed.report.words import DASH, duration, slug
 
 ORDER = ("pretrain", "sft", "sample", "reward", "ppo", "best-of-n", "evaluate", "evaluate-reward", "run")
 DID = {
@@ -145,18 +145,20 @@ def loop_facts(runs: Sequence[Run], report: Mapping[str, Any]) -> list[tuple[str
 def _of_the_rest(runs: Sequence[Run]) -> Iterator[Section]:
     for run in runs:
         if run.stage in ("pretrain", "sft"):
-            charts = course.charts(run, course.LOSSES, f"{run.name}-")
-            yield Section(f"{run.name}-loss", f"{run.name}: loss", [Panels(charts)] if charts else [])
+            charts = course.charts(run, course.LOSSES, slug(f"{run.name}-"))
+            yield Section(slug(f"{run.name}-loss"), f"{run.name}: loss", [Panels(charts)] if charts else [])
         if run.stage in ("reward", "evaluate-reward"):
-            yield from _named(run, list(of_reward(run, f"{run.name}-")))
+            yield from _named(run, list(of_reward(run, slug(f"{run.name}-"))))
         if run.stage == "evaluate":
-            yield from _named(run, [part for part in of_evaluation(run, f"{run.name}-") if "frontier" not in part.id])
+            yield from _named(
+                run, [part for part in of_evaluation(run, slug(f"{run.name}-")) if "frontier" not in part.id]
+            )
 
 
 def _named(run: Run, parts: Sequence[Section]) -> list[Section]:
     """The sections of one run as one, so that the page's contents stay short."""
     blocks = [block for part in parts for block in part.blocks]
-    return [Section(f"{run.name}-all", f"{run.name}: {DID[run.stage]}", blocks)]
+    return [Section(slug(f"{run.name}-all"), f"{run.name}: {DID[run.stage]}", blocks)]
 
 
 def _over_each_other(runs: Sequence[Run], one: course.Course) -> Chart | None:

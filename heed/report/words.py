@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
@@ -70,6 +71,11 @@ def visible(text: str) -> str:
     return "".join(
         f"‹U+{ord(character):04X}›" if _is_hidden(character) else character for character in text
     )  # fmt: skip
+
+
+def slug(name: str) -> str:
+    """A name as an id in the page."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name)
 
 
 def _is_hidden(character: str) -> bool:
