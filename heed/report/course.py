@@ -66,56 +66,138 @@ INTERVALS: dict[str, Interval] = {
 HIDDEN_ENDINGS = ("_low", "_high", "_n", "_se")
 
 SCORE_AND_KL = (
-    Course("Score", ("score/mean", "validation/score", "validation/heldout", "validation/gold"),
-           "standard deviations of the SFT model's scores",
-           "Healthy: rises by 0.5 to 2, then flattens. The shade is the 95 % interval of a rollout's mean.", group="step"),
-    Course("KL from the SFT model", ("kl/exact", "kl/k1"), "nats a response",
-           "Healthy: 0 at first, then 1 to 10, never negative. Exact KL reads the whole vocabulary; k1 only the tokens that were drawn, with its 95 % interval.",
-           (Limit(FARTHEST, "warns over 25"),), group="step"),
-)  # fmt: skip
+    Course(
+        "Score",
+        ("score/mean", "validation/score", "validation/heldout", "validation/gold"),
+        "standard deviations of the SFT model's scores",
+        "Healthy: rises by 0.5 to 2, then flattens. The shade is the 95 % interval of a rollout's mean.",
+        group="step",
+    ),
+    Course(
+        "KL from the SFT model",
+        ("kl/exact", "kl/k1"),
+        "nats a response",
+        "Healthy: 0 at first, then 1 to 10, never negative. Exact KL reads the whole vocabulary; k1 only the tokens "
+        "that were drawn, with its 95 % interval.",
+        (Limit(FARTHEST, "warns over 25"),),
+        group="step",
+    ),
+)
 UPDATES = (
-    Course("Entropy", ("policy/entropy",), "nats a token", "Healthy: falls by less than a third. Halved within 20 steps: the learning rate is too high."),
-    Course("Clipped tokens", ("policy/clip_fraction",), "share of tokens", "Healthy: 0.01 to 0.15.", (Limit(CLIPPED, "warns over 0.3"),)),
-    Course("From the old policy to the new", ("policy/approx_kl",), "nats a token", "Healthy: 0.0001 to 0.02.", (Limit(DRIFTED, "warns over 0.05"),)),
-)  # fmt: skip
+    Course(
+        "Entropy",
+        ("policy/entropy",),
+        "nats a token",
+        "Healthy: falls by less than a third. Halved within 20 steps: the learning rate is too high.",
+    ),
+    Course(
+        "Clipped tokens",
+        ("policy/clip_fraction",),
+        "share of tokens",
+        "Healthy: 0.01 to 0.15. It warns over 0.3.",
+        (Limit(CLIPPED, "warns over 0.3"),),
+    ),
+    Course(
+        "Old policy to new",
+        ("policy/approx_kl",),
+        "nats a token",
+        "Healthy: 0.0001 to 0.02. It warns over 0.05.",
+        (Limit(DRIFTED, "warns over 0.05"),),
+    ),
+)
 VALUES = (
-    Course("What the value model explains", ("value/explained_variance",), "share of the variance of returns",
-           "Healthy: under 0 at first, over 0.3 after the warm-up.", (Limit(0.0, "warns under 0 after 50 steps", "under"),)),
+    Course(
+        "What the value model explains",
+        ("value/explained_variance",),
+        "share of the variance of returns",
+        "Healthy: under 0 at first, over 0.3 after the warm-up.",
+        (Limit(0.0, "warns under 0 after 50 steps", "under"),),
+    ),
     Course("Value loss", ("value/loss",), "", "Healthy: falls, then follows the variance of the score."),
-)  # fmt: skip
+)
 LENGTHS = (
-    Course("Length of responses", ("length/mean",), "tokens", "Healthy: within half of the SFT model's. Towards the limit: the reward model likes length; towards 1: silence."),
+    Course(
+        "Length of responses",
+        ("length/mean",),
+        "tokens",
+        "Healthy: within half of the SFT model's. Near the limit: the reward model likes length; near 1: silence.",
+    ),
     Course("Responses that end themselves", ("length/eos_rate",), "share", "Healthy: not below the SFT model's."),
-)  # fmt: skip
+)
 MEASUREMENT = (
-    Course("Reward after the KL price", ("reward/mean", "reward/kl_share"), "", "The share of the reward that is KL should stay under 0.5.", (Limit(0.5, "share: warns over 0.5", "none"),)),
+    Course(
+        "Reward after the KL price",
+        ("reward/mean", "reward/kl_share"),
+        "",
+        "The share of the reward that is KL should stay under 0.5.",
+        (Limit(0.5, "share: warns over 0.5", "none"),),
+    ),
     Course("Price of a nat", ("kl/coef",), "β", "Constant, unless kl_target is set."),
-    Course("Is the sampled KL the exact one?", ("kl/z_validity", "kl/z_surprisal"), "z", "Healthy: within 4 on both sides. Below −4: the sampler and the scorer differ.",
-           (Limit(-4.0, "−4", "under"), Limit(4.0, "4"))),
-    Course("Scoring again", ("rescore/max", "rescore/mean"), "nats", "Healthy: under 0.0001 in float32; 0.3 at most in bfloat16."),
-    Course("Ratio before the first update", ("policy/ratio_first",), "largest |r − 1|", "Healthy: under 0.001 in float32, 0.1 in bfloat16."),
-    Course("Gradient norms", ("policy/grad_norm", "value/grad_norm"), "before clipping", "Healthy: steady, mostly under optimizer.max_grad_norm."),
+    Course(
+        "Is the sampled KL the exact one?",
+        ("kl/z_validity", "kl/z_surprisal"),
+        "z",
+        "Healthy: within 4 on both sides. Below −4: the sampler and the scorer differ.",
+        (Limit(-4.0, "−4", "under"), Limit(4.0, "4")),
+    ),
+    Course(
+        "Scoring again",
+        ("rescore/max", "rescore/mean"),
+        "nats",
+        "Healthy: under 0.0001 in float32; 0.3 at most in bfloat16.",
+    ),
+    Course(
+        "Ratio before the first update",
+        ("policy/ratio_first",),
+        "largest |r − 1|",
+        "Healthy: under 0.001 in float32, 0.1 in bfloat16.",
+    ),
+    Course(
+        "Gradient norms",
+        ("policy/grad_norm", "value/grad_norm"),
+        "before clipping",
+        "Healthy: steady, mostly under optimizer.max_grad_norm.",
+    ),
     Course("Policy loss", ("loss/policy",), "", "Near 0, either sign: not a measure of progress."),
     Course("Loss on pretraining text", ("loss/ptx",), "nats a token", "Healthy: does not rise."),
-)  # fmt: skip
+)
 LOSSES = (
-    Course("Loss", ("loss/train", "loss/validation"), "nats a token",
-           "Healthy: both fall and stay near each other. The held-out loss rising while the other falls: fewer epochs."),
+    Course(
+        "Loss",
+        ("loss/train", "loss/validation"),
+        "nats a token",
+        "Healthy: both fall and stay near each other. The held-out loss rising while the other falls: fewer epochs.",
+    ),
     Course("Loss on plain text mixed in", ("loss/text",), "nats a token", "Healthy: does not rise."),
     Course("Score of the answers", ("validation/score",), "", "By a reward model, where one was named."),
-)  # fmt: skip
+)
 ACCURACY = (
-    Course("Accuracy", ("validation/accuracy", "accuracy/train"), "share of pairs ordered rightly",
-           "Healthy: its interval lies over 0.5; people agree with each other on 0.73. A change inside the interval is no change.",
-           (Limit(0.5, "a coin", "none"),)),
-    Course("Loss on rankings", ("validation/nll", "loss/ranking"), "nats a comparison",
-           "Healthy: begins at 0.693, a coin's, and falls. Over it with accuracy over 0.5: overconfident.", (Limit(COIN, "a coin", "none"),)),
+    Course(
+        "Accuracy",
+        ("validation/accuracy", "accuracy/train"),
+        "share of pairs ordered rightly",
+        "Healthy: its interval lies over 0.5; people agree with each other on 0.73. A change inside the interval is no "
+        "change.",
+        (Limit(0.5, "a coin", "none"),),
+    ),
+    Course(
+        "Loss on rankings",
+        ("validation/nll", "loss/ranking"),
+        "nats a comparison",
+        "Healthy: begins at 0.693, a coin's, and falls. Over it with accuracy over 0.5: overconfident.",
+        (Limit(COIN, "a coin", "none"),),
+    ),
     Course("Drift of the scores", ("loss/centring",), "", "Healthy: stays below about 1."),
-)  # fmt: skip
+)
 TRAINING = (
-    Course("Gradient norm", ("grad_norm",), "before clipping", "Healthy: steady, mostly under optimizer.max_grad_norm."),
+    Course(
+        "Gradient norm",
+        ("grad_norm",),
+        "before clipping",
+        "Healthy: steady, mostly under optimizer.max_grad_norm.",
+    ),
     Course("Learning rate", ("learning_rate",), "", "The peak rate times the schedule's factor."),
-)  # fmt: skip
+)
 TIMES = (
     Course("Seconds a step", ("time/step", "time/rollout"), "seconds"),
     Course("Speed", ("perf/tokens_per_second",), "tokens a second"),

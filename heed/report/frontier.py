@@ -1,4 +1,4 @@
-"""The frontier: mean score against exact KL of everything that the runs hold, by the judge that was paid and by others."""
+"""The frontier: mean score against exact KL of all that the runs hold, by the judge that was paid and by others."""
 
 from __future__ import annotations
 
@@ -180,8 +180,8 @@ def _no_ceiling(run: Run) -> str:
     drawn = number(run.report.get("samples"))
     if drawn is not None and drawn < 2 * ENOUGH:
         return (
-            f"The attainable ceiling needs samples that are worth {ENOUGH:.0f} a prompt after weighting; {run.name} has "
-            f"{drawn:.0f}. Run heed best-of-n with --n {4 * ENOUGH:.0f} to see it."
+            f"The attainable ceiling needs samples that are worth {ENOUGH:.0f} a prompt after weighting; {run.name} "
+            f"has {drawn:.0f}. Run heed best-of-n with --n {4 * ENOUGH:.0f} to see it."
         )
     return f"{run.name} keeps only the best response of each prompt, so the attainable ceiling cannot be drawn."
 
@@ -191,7 +191,8 @@ def _chart(judge: str, lines: Sequence[Line], prefix: str) -> Chart:
     note = (
         "Up is better, left is cheaper. Best-of-n is the curve to beat; the ceiling is what no policy can be above.",
         "The same policies judged by a model that nobody was paid by.",
-        "The same policies by the gold score, which no stage has seen: where it falls while the other rises, the reward model is being fooled.",
+        "The same policies by the gold score, which no stage has seen: where it falls while the other rises, the reward "
+        "model is being fooled.",
     )[place]
     return Chart(
         id=f"{prefix}frontier-{place}", title=f"{judge[0].upper()}{judge[1:]} against KL", lines=lines,

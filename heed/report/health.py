@@ -69,7 +69,8 @@ def held_out_loss(run: Run) -> Iterator[Note]:
         return
     (lowest, at), (first, _), (last, _) = min(known), known[0], known[-1]
     if last > lowest * (1 + RISE):
-        told = f"The held-out loss rose from {short(lowest)} (step {at:.0f}) to {short(last)}: the model learns its examples by heart."
+        rose = f"The held-out loss rose from {short(lowest)} (step {at:.0f}) to {short(last)}"
+        told = f"{rose}: the model learns its examples by heart."
         yield Note("warning", told, "take fewer epochs, or give more examples")
     elif last < first:
         yield Note("good", f"The held-out loss fell from {short(first)} to {short(last)} nats a token.")
@@ -126,7 +127,8 @@ def gain(run: Run) -> Iterator[Note]:
         at = over_optimised([row["score/mean"] for row in rows], [row[judge] for row in rows], max(errors, default=0.0))
         if at is not None:
             highest = max(rows, key=lambda row: float(row[judge]))
-            told = f"Over-optimised since step {rows[at]['step']}: the score goes on rising while {judge.removeprefix('validation/')} falls."
+            name = judge.removeprefix("validation/")
+            told = f"Over-optimised since step {rows[at]['step']}: the score goes on rising while {name} falls."
             yield Note("grave", told, f"take the checkpoint of step {highest['step']}, or raise kl_coef", "alarm")
 
 
@@ -139,7 +141,8 @@ def comparison(run: Run) -> Iterator[Note]:
                 yield _won(f"{name} against {baseline}, judged by {judge}", rate)
     for name, found in run.report.get("nats_per_token_rise", {}).items():
         if (number(found.get("low")) or 0) > 0 and not str(name).startswith("base"):
-            told = f"{name} reads plain text worse than {baseline}: {short(found['estimate'])} nats a token more (the alignment tax)."
+            more = f"{figure('', found).words} nats a token more"
+            told = f"{name} reads plain text worse than {baseline}: {more} (the alignment tax)."
             yield Note("told", told, "PPO-ptx (ptx.coef) wins some of it back")
 
 

@@ -1,4 +1,4 @@
-"""The page of a demo, or of any directory with runs of several stages: the whole loop from pretraining to evaluation."""
+"""The page of a demo, or of any directory with runs of several stages: the loop from pretraining to evaluation."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ HEADLINES = {
     "sample": ("all answers different", "all_different"),
 }
 GOLD = {
-    "gold_win_rates": ("Gold win rate against SFT", "By the score of the little world, which no stage has seen. A tie is half a win.", 0.5),
+    "gold_win_rates": ("Gold win rate against SFT", "By the little world's own score. A tie is half a win.", 0.5),
     "gold_score": ("Mean gold score", "", None),
     "right_answers": ("Right answers", "Share of the questions with the right content, whatever the manners.", None),
     "grammatical": ("Grammatical answers", "", None),
@@ -95,7 +95,8 @@ def outcome(report: Mapping[str, Any]) -> Iterator[Block]:
 def stages_table(runs: Sequence[Run]) -> Table:
     """A row a run: what it did, how it went, what came out."""
     rows = [
-        (run.name, run.stage, DID[run.stage], "finished" if run.finished else "not finished", duration(run.seconds), headline(run))
+        (run.name, run.stage, DID[run.stage], "finished" if run.finished else "not finished", duration(run.seconds),
+         headline(run))
         for run in runs
     ]  # fmt: skip
     return Table("Runs", ("run", "stage", "what it did", "state", "wall time", "what came out"), rows)

@@ -95,7 +95,7 @@ def of_best_of_n(run: Run, prefix: str) -> Iterator[Section]:
         lines += [estimated(title, n, [point[name] for point in having])] if having else []
     chart = Chart(f"{prefix}curve", "Mean score of the best of n", lines, x_name="n", scale="log2",
                   y_name="standard deviations of the SFT model's scores",
-                  note="Unbiased for every n, from all samples. The shade is the 95 % interval over prompts.")  # fmt: skip
+                  note="Unbiased for every n, from all samples. The shade is the 95 % interval.")  # fmt: skip
     yield Section(f"{prefix}curve", "Best of n", [Panels([chart])] if lines else [])
     yield frontier_section([run], {}, prefix)
     both = [
@@ -138,8 +138,8 @@ def _panels(run: Run, courses: Sequence[course.Course], prefix: str, form: Form 
 
 def _closing(run: Run, prefix: str) -> Iterator[Section]:
     """Training in general, times, and whatever was logged that nothing above shows."""
-    shown = [*course.SCORE_AND_KL, *course.UPDATES, *course.VALUES, *course.LENGTHS, *course.MEASUREMENT, *course.LOSSES,
-             *course.ACCURACY, *course.TRAINING]  # fmt: skip
+    shown = [*course.SCORE_AND_KL, *course.UPDATES, *course.VALUES, *course.LENGTHS, *course.MEASUREMENT,
+             *course.LOSSES, *course.ACCURACY, *course.TRAINING]  # fmt: skip
     yield Section(f"{prefix}training", "Training", _panels(run, course.TRAINING, prefix))
     yield Section(f"{prefix}more", "Other metrics", _panels(run, course.other_courses(run, shown), prefix))
     times = course.charts(run, course.TIMES, f"{prefix}time-", run.timings)
@@ -190,7 +190,8 @@ def _calibration(run: Run, prefix: str) -> Iterator[Block]:
         perfect = Line("as sure as right", [0.5, 1.0], [0.5, 1.0])
         chart = Chart(f"{prefix}reliability", "Predicted and observed", [seen, perfect], x_name="predicted probability",
                       y_name="share of people who agree",
-                      note="On the diagonal it is as sure as it is right; under it, surer. Pairs of a prompt are not independent: the true intervals are wider.")  # fmt: skip
+                      note="On the diagonal it is as sure as it is right; under it, surer. Pairs of a prompt are not "
+                           "independent: the true intervals are wider.")  # fmt: skip
         yield Panels([chart])
     named = {"calibration error": told.get("ece"), "best temperature": told.get("temperature")}
     if any(is_figure(value) for value in named.values()):

@@ -49,8 +49,8 @@ def about(settings: StageSettings, **changes: Any) -> dict[str, Any]:
     return {
         "settings": type(settings).__name__, "command": "heed ppo recipe.yaml", "seed": settings.seed,
         "started": "2026-11-28T12:00:00+00:00", "finished": True, "commit": "0123456789abcdef0123456789abcdef01234567",
-        "versions": {"python": "3.11.7", "torch": "2.13.0"}, "host": {"system": "Linux", "processor": "A CPU", "threads": 2},
-        "seconds": 125.0, **changes,
+        "versions": {"python": "3.11.7", "torch": "2.13.0"}, "seconds": 125.0,
+        "host": {"system": "Linux", "processor": "A CPU", "threads": 2}, **changes,
     }  # fmt: skip
 
 
@@ -91,7 +91,8 @@ def ppo_run(write_run: Write) -> Path:
     ]  # fmt: skip
     report = {
         "score": {"before": estimate(0.125), "after": estimate(0.875), "difference": estimate(0.75)},
-        "win_rate": estimate(0.8125), "length": {"before": 20.5, "after": 19.25}, "eos_rate": {"before": 1.0, "after": 0.96875},
+        "win_rate": estimate(0.8125), "length": {"before": 20.5, "after": 19.25}, 
+        "eos_rate": {"before": 1.0, "after": 0.96875},
         "doctor": {"tests": {"T0": "passed", "T5": "passed", "T8": "not tested"}, "findings": {}},
     }  # fmt: skip
     return write_run("ppo", ppo_settings(), [ppo_row(step) for step in range(1, 31)], samples, report=report)

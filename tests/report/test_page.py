@@ -141,11 +141,13 @@ def test_nothing_is_fetched(ppo_run: Path) -> None:
 def test_settings_that_were_chosen_come_first_with_their_defaults(ppo_run: Path) -> None:
     text = html(page_of(ppo_run))
     chosen = rows_of(text, "settings-1")
-    assert ["batch", "16", "64"] == [
-        re.sub("<.*?>", "", cell) for cell in next(row for row in chosen if row[0] == "batch")
-    ][:3]
+    assert [re.sub("<.*?>", "", cell) for cell in next(row for row in chosen if row[0] == "batch")][:3] == [
+        "batch",
+        "16",
+        "64",
+    ]
     assert not [row for row in chosen if row[0] == "gamma"]
-    assert [row for row in rows_of(text, "settings-2") if row[0] == "gamma"][0][1] == "1.0"
+    assert next(row for row in rows_of(text, "settings-2") if row[0] == "gamma")[1] == "1.0"
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,15 @@
     if (box) narrow(box);
   });
 
+  // ── paper: tables that are closed are printed too, and closed again ────────────────────────────────────────────
+
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    opened = [...document.querySelectorAll("details.table:not([open])")];
+    opened.forEach((one) => { one.open = true; });
+  });
+  addEventListener("afterprint", () => opened.forEach((one) => { one.open = false; }));
+
   // ── live ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
   const every = Number(document.body.dataset.every || 0);
