@@ -57,7 +57,8 @@ def _frame(
         '<svg class="x-axis" aria-hidden="true">{x}</svg></div>'
     ).format(
         y=y_texts, x=x_texts, units=UNITS, told=visible(chart.alternative), left=repr(frame.left),
-        right=repr(frame.right), bottom=repr(frame.bottom), top=repr(frame.top), scale=frame.scale, x_name=visible(chart.x_name),
+        right=repr(frame.right), bottom=repr(frame.bottom), top=repr(frame.top),
+        scale=frame.scale, x_name=visible(chart.x_name),
         drawn=Markup().join(pieces), labels=Markup().join(_text(label) for label in labels),
     )  # fmt: skip
 

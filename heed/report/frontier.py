@@ -191,8 +191,8 @@ def _chart(judge: str, lines: Sequence[Line], prefix: str) -> Chart:
     note = (
         "Up is better, left is cheaper. Best-of-n is the curve to beat; the ceiling is what no policy can be above.",
         "The same policies judged by a model that nobody was paid by.",
-        "The same policies by the gold score, which no stage has seen: where it falls while the other rises, the reward "
-        "model is being fooled.",
+        "The same policies by the gold score, which no stage has seen: where it falls while the other rises, the "
+        "reward model is being fooled.",
     )[place]
     return Chart(
         id=f"{prefix}frontier-{place}", title=f"{judge[0].upper()}{judge[1:]} against KL", lines=lines,

@@ -104,7 +104,8 @@ def bar(row: Figure, table: FigureTable) -> Markup:
     spread = f"M{place(row.low)} 5000H{place(row.high)}" if row.low is not None and row.high is not None else ""
     return Markup(
         '<svg viewBox="0 0 {units} {units}" preserveAspectRatio="none" aria-hidden="true">'
-        '<path class="limit" d="{middle}"/>'<path class="spread" d="{spread}"/><path class="dot" d="M{at} 5000h0"/></svg>'
+        '<path class="limit" d="{middle}"/>'
+        '<path class="spread" d="{spread}"/><path class="dot" d="M{at} 5000h0"/></svg>'
     ).format(units=UNITS, middle=middle, spread=spread, at=place(row.estimate))
 
 

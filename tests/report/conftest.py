@@ -91,7 +91,7 @@ def ppo_run(write_run: Write) -> Path:
     ]  # fmt: skip
     report = {
         "score": {"before": estimate(0.125), "after": estimate(0.875), "difference": estimate(0.75)},
-        "win_rate": estimate(0.8125), "length": {"before": 20.5, "after": 19.25}, 
+        "win_rate": estimate(0.8125), "length": {"before": 20.5, "after": 19.25},
         "eos_rate": {"before": 1.0, "after": 0.96875},
         "doctor": {"tests": {"T0": "passed", "T5": "passed", "T8": "not tested"}, "findings": {}},
     }  # fmt: skip
