@@ -28,7 +28,7 @@ from transformers.cache_utils import Cache
 from heed.errors import CheckpointError
 from heed.models.checkpoint import Checkpoint, weights_hash
 from heed.models.load import context_length, load_causal_lm, load_tokenizer, without_dropout
-from heed.models.threads import RowThreads, fitting
+from heed.rows.threads import RowThreads, fitting
 from heed.settings.common import LoraSettings
 
 PREFIX = "base_model.model."  # what peft's own files put before every name

@@ -10,8 +10,8 @@ from heed.models.policy import Policy
 from heed.models.roles import trained_copy
 from heed.models.scalar_head import RewardModel, new_head
 from heed.models.scores import different_texts, score_rankings, score_texts
-from heed.models.threads import RowThreads
 from heed.models.trunk import Trunk
+from heed.rows.threads import RowThreads
 from heed.settings.common import LoraSettings
 
 

@@ -15,10 +15,10 @@ from heed.models.checkpoint import open_checkpoint
 from heed.models.policy import Policy
 from heed.models.scalar_head import RewardModel
 from heed.models.trunk import Trunk
+from heed.preference.start import untrained
 from heed.settings.common import LoraSettings, OptimizerSettings, SamplingSettings
 from heed.settings.reward import RewardSettings
 from heed.stages import reward
-from heed.stages.reward_start import untrained
 
 TEXTS = [[5, 6, 7, 8, 0], [5, 6, 9, 0], [5, 6, 7]]
 MINE, YOURS = EncodedRanking(TEXTS, [1, 2, 3], 2), EncodedRanking(TEXTS, [3, 1, 1], 2)
