@@ -1,4 +1,4 @@
-"""`heed report RUN…`: read the runs, choose the page that fits them, write one file."""
+"""Runs → pages: read them, choose the page that fits, write one file each."""
 
 from __future__ import annotations
 
@@ -12,19 +12,15 @@ from heed.report import compare, loop, single
 from heed.report.blocks import Page
 from heed.report.html import html
 from heed.report.read import PAGE, is_run, read_root, read_run, runs_in
-from heed.settings.report import ReportSettings
 
 COMPARISON = "comparison.html"
 
 log = logging.getLogger("heed")
 
 
-def run(settings: ReportSettings) -> Path:
-    """Write the page of a run, of everything in a directory, or of several runs."""
-    if not settings.runs:
-        raise ConfigError("runs", "no run is named", "give a run's directory: heed report runs/ppo")
-    given = [Path(name).expanduser() for name in settings.runs]
-    target = Path(settings.output).expanduser() if settings.output else default_output(given)
+def write_pages(given: Sequence[Path], output: Path | None = None) -> Path:
+    """Write the page of a run, of everything in a directory, or of several runs; returns where it is."""
+    target = output or default_output(given)
     for path, page in pages(given, target).items():
         write(path, html(page))
         log.info("wrote  %s", path)

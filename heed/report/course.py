@@ -199,7 +199,7 @@ TRAINING = (
     Course("Learning rate", ("learning_rate",), "", "The peak rate times the schedule's factor."),
 )
 TIMES = (
-    Course("Seconds a step", ("time/step", "time/rollout"), "seconds"),
+    Course("Seconds a step", ("time/step", "time/rollout", "time/update", "time/evaluation", "time/save"), "seconds"),
     Course("Speed", ("perf/tokens_per_second",), "tokens a second"),
 )
 

@@ -28,7 +28,7 @@ def state(run: Run, live: bool = False) -> Iterator[Note]:
     if live and not run.finished:
         yield Note("told", f"The run goes on: {_steps(run)}.")
     elif not run.finished:
-        todo = "its rows are kept; what it saved is under Files. Start it again, or go on from there"
+        todo = "its rows are kept; heed resume RUN goes on from the last state that it saved"
         yield Note("warning", f"The run did not come to its end: {_steps(run)}.", todo)
     tests = _outcomes(run)
     passed, failed = ([name for name, told in tests.items() if told == one] for one in ("passed", "failed"))

@@ -14,7 +14,8 @@ from heed.report.read import Run, number
 from heed.report.samples import in_order
 from heed.report.words import is_figure, short
 
-SAME_LENGTH = "Length is counted in words here."
+BY_BATCH = ("sample", "best-of-n", "evaluate", "evaluate-reward")
+"""Stages whose rows are batches or models, not steps of learning: a curve over them says nothing."""
 
 
 def sections(run: Run, prefix: str = "") -> list[Section]:
@@ -141,7 +142,8 @@ def _closing(run: Run, prefix: str) -> Iterator[Section]:
     shown = [*course.SCORE_AND_KL, *course.UPDATES, *course.VALUES, *course.LENGTHS, *course.MEASUREMENT,
              *course.LOSSES, *course.ACCURACY, *course.TRAINING]  # fmt: skip
     yield Section(f"{prefix}training", "Training", _panels(run, course.TRAINING, prefix))
-    yield Section(f"{prefix}more", "Other metrics", _panels(run, course.other_courses(run, shown), prefix))
+    if run.stage not in BY_BATCH:
+        yield Section(f"{prefix}more", "Other metrics", _panels(run, course.other_courses(run, shown), prefix))
     times = course.charts(run, course.TIMES, f"{prefix}time-", run.timings)
     yield Section(f"{prefix}times", "Time", [Panels(times)] if times else [])
 

@@ -57,6 +57,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
             "hardware",
             f"{hardware or DASH}{f', {threads:.0f} thread' if threads else ''}{'s' if threads and threads > 1 else ''}",
         ),
+        ("computed on", _computed_on(run)),
         (
             "commit",
             str(run.about.get("commit") or DASH)[:12] + ("-dirty" if "dirty" in str(run.about.get("commit")) else ""),
@@ -84,6 +85,15 @@ def files_section(run: Run, prefix: str = "") -> Section:
     rows = [(file.name, size(file.size), FILES.get(file.name, "")) for file in run.files]
     blocks: list[Block] = [Table("In this directory", ("file", "size", "what it holds"), rows)]
     return Section(f"{prefix}files", "Files", blocks)
+
+
+def _computed_on(run: Run) -> str:
+    """Device, dtype, and how many weights there are and are trained."""
+    weights, trained = number(run.about.get("parameters")), number(run.about.get("trained_parameters"))
+    told = [str(run.about[key]) for key in ("device", "dtype") if run.about.get(key)]
+    told += [f"{weights:,.0f} weights"] if weights else []
+    told += [f"{trained:,.0f} of them trained"] if trained else []
+    return ", ".join(told) or DASH
 
 
 def _data_hashes(run: Run) -> list[tuple[str, object]]:

@@ -1,4 +1,4 @@
-"""`heed watch RUN`: the page of a run while it trains, served to a browser on this machine and to nobody else.
+"""The page of a run while it trains, served to a browser on this machine and to nobody else.
 
 The address that is printed holds a token that is good for one visit: it is exchanged for a cookie that scripts cannot
 read and other sites cannot send, and leaves the address bar.
@@ -26,7 +26,6 @@ from heed.errors import ConfigError
 from heed.report.command import page_of
 from heed.report.html import content_policy, html, static
 from heed.report.read import is_run, runs_in
-from heed.settings.report import WatchSettings
 
 LOOPBACK = "127.0.0.1"
 HOSTS = [LOOPBACK, "localhost"]
@@ -36,18 +35,15 @@ STRANGER = "Open the address that heed watch printed: it is good for one visit, 
 log = logging.getLogger("heed")
 
 
-def run(settings: WatchSettings) -> None:
-    """Serve until Ctrl-C."""
-    path = Path(settings.run).expanduser()
-    if not settings.run:
-        raise ConfigError("run", "no run is named", "give a run's directory: heed watch runs/ppo")
+def serve(path: Path, port: int, every: float) -> None:
+    """Serve the page of a run until Ctrl-C. `every` is seconds between two looks at its files."""
     page_of(path, live=True)  # what is wrong with the directory is told before anything is served
-    listener = listen(settings.port)
+    listener = listen(port)
     port, token = listener.getsockname()[1], secrets.token_urlsafe(24)
     log.info("watch  http://%s:%d/?token=%s", LOOPBACK, port, token)
     log.info("       for a browser on this machine, once; Ctrl-C ends it, the run goes on")
     config = uvicorn.Config(
-        app(Watched(path, settings.every), token, port), log_level="error", lifespan="off", server_header=False
+        app(Watched(path, every), token, port), log_level="error", lifespan="off", server_header=False
     )
     uvicorn.Server(config).run(sockets=[listener])
 
