@@ -6,7 +6,7 @@ Runs that differ in nothing but their seed are one line: mean ± standard deviat
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean, stdev
 from typing import Any
 
@@ -18,12 +18,14 @@ from heed.report.health import notes, together
 from heed.report.read import Run, series
 from heed.report.samples import samples
 from heed.report.sections import frontier_section
+from heed.report.thin import LONG, WINDOWS, moving_mean
 from heed.report.words import duration, is_figure, short, slug
 
 FIRST = ("score/mean", "validation/score", "kl/exact", "validation/accuracy", "validation/nll", "loss/validation",
          "loss/train", "loss/ranking", "policy/entropy", "length/mean")  # fmt: skip
 DEEP = 3  # levels of a report in which figures are looked for
-TABLES = 14
+TABLES = 14  # figures that get a picture
+DETAILS = "by_"  # figures that go into the table of further ones
 
 
 @dataclass(frozen=True)
@@ -71,16 +73,16 @@ def health(runs: Sequence[Run]) -> list[Note]:
 
 def sections(runs: Sequence[Run], prefix: str = "") -> Iterator[Section]:
     """Figures, charts and settings of runs of one stage."""
-    title = f"{runs[0].stage}: " if prefix else ""
+    title = f"{runs[0].stage}, " if prefix else ""
     found, told = groups(runs), list(_figure_tables(runs))
     if told:
-        yield Section(f"{prefix}figures", f"{title}final figures", told)
+        yield Section(f"{prefix}figures", _heading(title, "final figures"), told)
     if charts := list(compared_charts(found, prefix)):
         left_out = [] if len(found) <= LINES else [f"Drawn are the first {LINES} of {len(found)}; the tables have all."]
-        yield Section(f"{prefix}course", f"{title}over steps", [Panels(charts)], "".join(left_out))
+        yield Section(f"{prefix}course", _heading(title, "over steps"), [Panels(charts)], "".join(left_out))
     if len(runs) == 1 and (table := samples(runs[0])):
-        yield Section(f"{prefix}samples", f"{title}samples", [table])
-    yield Section(f"{prefix}settings", f"{title}settings", [_runs_table(runs, found), comparison_table(runs)])
+        yield Section(f"{prefix}samples", _heading(title, "samples"), [table])
+    yield Section(f"{prefix}settings", _heading(title, "settings"), [_runs_table(runs, found), comparison_table(runs)])
 
 
 def compared_charts(found: Sequence[Group], prefix: str = "") -> Iterator[Chart]:
@@ -92,7 +94,11 @@ def compared_charts(found: Sequence[Group], prefix: str = "") -> Iterator[Chart]
             continue
         lines = [line for group in found[:LINES] if (line := group_line(group, name)).known]
         if lines:
-            yield Chart(slug(f"{prefix}{name}"), name, lines, group=f"{prefix}step")
+            note = f"Lines of {LONG} steps or more are means over a {WINDOWS}th of them."
+            drawn = [_smoothed(line) for line in lines]
+            yield Chart(
+                slug(f"{prefix}{name}"), name, drawn, group=f"{prefix}step", note=note if drawn != lines else ""
+            )
 
 
 def group_line(group: Group, name: str) -> Line:
@@ -128,12 +134,14 @@ def _figure_tables(runs: Sequence[Run]) -> Iterator[Block]:
         yield Table(
             "Mean ± standard deviation over seeds", ("figure", "runs", "mean", "standard deviation", "seeds"), rows
         )
-    for name in shared[:TABLES]:
+    shared.sort(key=lambda name: name.startswith(DETAILS))  # stable: by source and the like after the rest
+    own = min(TABLES, sum(not name.startswith(DETAILS) for name in shared))
+    for name in shared[:own]:
         rows_of = [_named(run.name, told[run.name][name]) for run in runs if name in told[run.name]]
         yield FigureTable(name, rows_of)
-    if len(shared) > TABLES:
+    if len(shared) > own:
         rest = [
-            (name, *(_written(told[run.name].get(name)) for run in runs)) for name in shared[TABLES:]
+            (name, *(_written(told[run.name].get(name)) for run in runs)) for name in shared[own:]
         ]  # fmt: skip
         yield Table("Further figures", ("figure", *(run.name for run in runs)), rest, open=False)
 
@@ -172,6 +180,18 @@ def _named(name: str, found: Figure) -> Figure:
 
 def _written(found: Figure | None) -> str:
     return "" if found is None else f"{found.words} ({found.interval})" if found.interval else found.words
+
+
+def _heading(stage: str, words: str) -> str:
+    told = f"{stage}{words}"
+    return f"{told[:1].upper()}{told[1:]}"
+
+
+def _smoothed(line: Line) -> Line:
+    """A long line as its moving mean: several noisy ones over each other show nothing."""
+    if len(line.x) < LONG or line.low:
+        return line
+    return replace(line, y=moving_mean(line.y, len(line.x) // WINDOWS))
 
 
 def _prefix(stage: str, stages: Sequence[str]) -> str:

@@ -132,7 +132,7 @@ def _point_labels(chart: Chart, frame: Axes) -> Iterator[Label]:
     for line, colour in zip(chart.lines, colour_places(chart.lines), strict=True):
         for words, x, y in zip(line.labels, line.x, line.y, strict=bool(line.labels)):
             if words and y is not None:
-                yield Label(words, frame.across(x), frame.down(y), f"c{colour}")
+                yield Label(words, frame.across(x), frame.down(y), f"c{colour}", above=line.joined)
 
 
 def _text(label: Label) -> Markup:

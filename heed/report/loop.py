@@ -106,6 +106,9 @@ def headline(run: Run) -> str:
     """The one figure that a stage is judged by, with its interval."""
     if run.stage == "evaluate":
         return _wins(run)
+    if run.stage == "best-of-n" and run.report.get("curve"):
+        last = run.report["curve"][-1]
+        return f"best of {last['n']} scores {_written(last['score'])}"
     if run.stage not in HEADLINES:
         return ""
     words, *keys = HEADLINES[run.stage]

@@ -21,6 +21,7 @@ class Label:
     down: float
     kind: str
     fixed: bool = False
+    above: bool = False  # rather over its point than beside it: on a line, whose strokes are beside it
     dx: float = 0.0
     dy: float = 0.0
     anchor: str = "start"
@@ -56,7 +57,8 @@ def _others(label: Label, labels: Sequence[Label], spots: Sequence[Box]) -> list
 def _options(label: Label) -> list[Label]:
     if label.fixed:
         return [replace(label, anchor="end", dx=-4, dy=dy) for dy in (-4, 13)]
-    return [replace(label, anchor=anchor, dx=dx, dy=dy) for anchor, dx, dy in PLACES]
+    places = [*PLACES[2:4], *PLACES[4:], *PLACES[:2]] if label.above else PLACES
+    return [replace(label, anchor=anchor, dx=dx, dy=dy) for anchor, dx, dy in places]
 
 
 def _box(label: Label, width: float) -> Box:

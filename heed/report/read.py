@@ -22,6 +22,7 @@ CUT = "the last line is not whole"
 ABOUT, SETTINGS, METRICS = "run.json", "config.yaml", "metrics.jsonl"
 PAGE = "report.html"
 NEVER_LISTED = (PAGE, f"{PAGE}.partial")
+REPLACED = ".replaced"  # how the name of a run ends that another has taken the place of
 DEEPEST = 3  # directories below a demo or a sweep in which runs are looked for
 
 STAGES = {
@@ -108,7 +109,8 @@ def runs_in(path: Path) -> list[Path]:
     found: list[Path] = []
     level = [path]
     for _ in range(DEEPEST):
-        below = sorted(child for parent in level for child in parent.iterdir() if child.is_dir())
+        inside = (child for parent in level for child in parent.iterdir() if child.is_dir())
+        below = sorted(child for child in inside if not child.suffix.startswith(REPLACED))
         found += [child for child in below if is_run(child)]
         level = [child for child in below if not is_run(child) and child.name != "checkpoint"]
     return found

@@ -99,10 +99,13 @@ def of_best_of_n(run: Run, prefix: str) -> Iterator[Section]:
                   note="Unbiased for every n, from all samples. The shade is the 95 % interval.")  # fmt: skip
     yield Section(f"{prefix}curve", "Best of n", [Panels([chart])] if lines else [])
     yield frontier_section([run], {}, prefix)
+    titles = {"length": "Tokens in a response", "eos_rate": "Responses that end themselves"}
+    who = {"all responses": "all", "the best of them": "winners"}
     both = [
-        figures(title, run.report.get(key, {})) for key, title in (("winners", "The winners"), ("all", "All responses"))
+        figures(title, {words: run.report.get(key, {}).get(name) for words, key in who.items()})
+        for name, title in titles.items()
     ]
-    yield Section(f"{prefix}winners", "What choosing does to length", [table for table in both if table.figures])
+    yield Section(f"{prefix}winners", "Length: what choosing does to it", [table for table in both if table.figures])
 
 
 def frontier_section(runs: Sequence[Run], gold: Mapping[str, Any], prefix: str) -> Section:
