@@ -66,6 +66,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("versions", ", ".join(f"{name} {version}" for name, version in versions.items() if version) or DASH),
         ("command", str(run.about.get("command", DASH))),
     ]
+    told = [(name, value) for name, value in told if value != DASH]
     return [*told, *((f"data hash, {name}", str(value)) for name, value in _data_hashes(run))]
 
 
