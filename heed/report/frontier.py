@@ -92,7 +92,7 @@ def of_best_of_n(run: Run, gold: Mapping[str, Any]) -> Found:
     for judge, worth in ((PROXY, ""), (HELD_OUT, "judge_scores"), (GOLD, "gold_scores")):
         if points := attainable(run, worth):
             found.setdefault(judge, []).append(
-                _ceiling_line(points, "ceiling" if not worth else "at the ceiling's policy")
+                _ceiling_line(points, "the ceiling: best policy at a KL" if not worth else "the ceiling's policy")
             )
     return found
 
@@ -170,7 +170,7 @@ def _point(name: str, kl: float, figure: Mapping[str, Any]) -> Line:
 
 def _ceiling_line(points: Sequence[CeilingPoint], name: str) -> Line:
     scores = [point.score.as_dict() for point in points]
-    return estimated(f"{name} (best policy at a KL)", [point.kl for point in points], scores, marked=False)
+    return estimated(name, [point.kl for point in points], scores, marked=False)
 
 
 def _no_ceiling(run: Run) -> str:

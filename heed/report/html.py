@@ -24,6 +24,7 @@ from heed.report.draw import UNITS, draw, swatch
 from heed.report.thin import listed
 from heed.report.words import interval, rounded, short, visible
 
+LONG_WORD = 24  # letters
 HERE = Path(__file__).parent / "templates"
 SIGNS = {"grave": "✕", "warning": "▲", "good": "✓", "told": "i"}
 NAMES = {"grave": "Grave", "warning": "Warning", "good": "Good", "told": "Note"}
@@ -125,6 +126,7 @@ def environment() -> Environment:
         "signed": _signed,
         "bar": bar,
         "ends": _ends,
+        "is_long": _is_long,
         "grouped": _grouped,
         "number_in": _number_in,
     }
@@ -147,6 +149,11 @@ def _ends(table: FigureTable) -> tuple[str, str] | None:
     return None if found is None else (rounded(found[0], found[1] - found[0]), rounded(found[1], found[1] - found[0]))
 
 
+def _is_long(text: str) -> bool:
+    """Whether a word of it may be broken anywhere: a path, not a name."""
+    return any(len(word) > LONG_WORD for word in text.split())
+
+
 def _grouped(blocks: Sequence[Block]) -> list[tuple[str, list[Block]]]:
     """Blocks of a kind that follow each other, together."""
     return [(kind, list(some)) for kind, some in groupby(blocks, lambda block: block.kind)]
@@ -161,7 +168,7 @@ def _legend(chart: Chart) -> list[tuple[Line, int]]:
 
 
 def _signed(value: float) -> str:
-    return f"+{short(value)}" if value > 0 else short(value)
+    return f"{value:+.2f}".replace("-", "−")
 
 
 def _points(chart: Chart, lines: Sequence[Line]) -> Listing:
