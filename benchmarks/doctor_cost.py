@@ -26,7 +26,6 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from heed.batches import PromptBatch, Responses
-from heed.clinic.live import Doctor
 from heed.data.template import Template
 from heed.doctor import weights
 from heed.formulas.advantages import shaped_rewards
@@ -120,14 +119,14 @@ class Bench:
         self.generator = torch.Generator()
         with patch.object(ppo, "load", lambda *_: self.roles):
             self.ppo = ppo.prepare(self.settings, inputs, torch.device("cpu"), self.generator)
-        self.doctor = Doctor(self.roles, self.settings, place)
+        self.doctor = ppo.live_doctor(self.settings, self.roles, place)
         self.step, self.clock = 0, Clock()
 
     def seconds(self, pair: int, watched: bool) -> float:
         """One step; both steps of a pair draw the same responses to the same prompts."""
         timed = self.clock.timed
         self.generator.set_state(seed_everything(pair).get_state())
-        self.doctor.drawn_with = weights.fingerprint(self.doctor.policy)  # the twin's update, which it did not see
+        self.doctor.drawn_with = weights.fingerprint(self.doctor.policy_weights)
         questions = [self._question(self.generator) for _ in range(self.shape.batch)]
         started = time.process_time()
         if watched:

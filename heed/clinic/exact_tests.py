@@ -22,21 +22,32 @@ from heed.errors import DataError
 from heed.formulas.logprobs import TokenStatistics
 from heed.models.policy import Policy, Scored, compare
 from heed.rows.pieces import by_length, restore, take
-from heed.settings.doctor import DoctorSettings
 
 UNEXPLAINED = "no toggle explains it: look for dropout, other weights, or a distribution that was cut before scoring"
 
 
 def exact_tests(
-    rollouts: Rollouts, policy: Policy, reference: Policy, settings: DoctorSettings, generator: torch.Generator
+    rollouts: Rollouts,
+    policy: Policy,
+    reference: Policy,
+    *,
+    temperature: float,
+    batch: int,
+    generator: torch.Generator,
 ) -> Results:
-    """T2, T14 and T6 to T10 from the models' own logits; T5 where the rollouts are from before any update."""
+    """T2, T14 and T6 to T10 from the models' own logits; T5 where the rollouts are from before any update.
+
+    Logits are divided by `temperature`; `batch` rows are scored at once, and `generator` breaks ties (T9).
+    """
     prompts, responses = batches(rollouts, policy)
-    told = "sampler_logprobs" in rollouts.lines
-    scored, sums, ledger = score(rollouts.eos, policy, reference, (prompts, responses), settings, generator, told)
+    has_own = "sampler_logprobs" in rollouts.lines
+    scored, sums, ledger = score(
+        rollouts.eos, policy, reference, prompts, responses,
+        temperature=temperature, batch=batch, generator=generator, has_own=has_own,
+    )  # fmt: skip
     mask, best = responses.mask, ledger.best()
     results: Results = {"T14": checks.normalisation(scored.logprobs, mask, scored.exact_kl)}
-    results["T2"] = recorded(rollouts, scored, Toggled(policy, reference, rollouts, settings.temperature), best)
+    results["T2"] = recorded(rollouts, scored, Toggled(policy, reference, rollouts, temperature), best)
     if any(rollouts.columns.get("initial", [])):
         results["T5"] = checks.identity_at_start(scored.logprobs, scored.ref_logprobs, mask, scored.exact_kl)
     watch = Watch()
@@ -71,28 +82,32 @@ def score(
     eos: int | None,
     policy: Policy,
     reference: Policy,
-    batch: tuple[PromptBatch, Responses],
-    settings: DoctorSettings,
+    prompts: PromptBatch,
+    responses: Responses,
+    *,
+    temperature: float,
+    batch: int,
     generator: torch.Generator,
-    told: bool = False,
+    has_own: bool = False,
 ) -> tuple[Scored, dict[str, Sum], Ledger]:
     """Exact scores of every row, the sums of the sampling tests, and how well each other sampler fits.
 
-    `told`: the responses carry the sampler's own log-probabilities.
+    `has_own`: the responses carry the sampler's own log-probabilities.
     """
     scored, sums, ledger = [], {}, Ledger()
-    pieces, longest = list(by_length(*batch, settings.batch)), int(batch[1].lengths.max())
+    pieces, longest = list(by_length(prompts, responses, batch)), int(responses.lengths.max())
     for rows in pieces:
-        prompts, responses = take(*batch, rows)
-        context = Context.of(prompts.tokens, prompts.mask, responses.tokens, responses.mask)
-        events = Events(context, eos, settings.temperature, generator)
-        own = responses.logprobs[responses.mask] if told else None
-        suspects = Suspects(context, eos, settings.temperature, ledger, own, longest)
-        part = compare(policy, reference, prompts, responses, settings.temperature, (events, suspects))
-        sums = add(sums, events.sums() | token_sums(flat(part, responses.mask), events.choices))
+        piece = take(prompts, responses, rows)
+        mask = piece[1].mask
+        context = Context.of(piece[0].tokens, piece[0].mask, piece[1].tokens, mask)
+        events = Events(context, eos, temperature, generator)
+        own = piece[1].logprobs[mask] if has_own else None
+        suspects = Suspects(context, eos, temperature, ledger, own, longest)
+        part = compare(policy, reference, *piece, temperature, (events, suspects))
+        sums = add(sums, events.sums() | token_sums(flat(part, mask), events.choices))
         scored.append(part)
     names = [field.name for field in fields(Scored)]
-    whole = {name: restore([getattr(part, name) for part in scored], pieces, batch[1]) for name in names}
+    whole = {name: restore([getattr(part, name) for part in scored], pieces, responses) for name in names}
     return Scored(**whole), sums, ledger
 
 

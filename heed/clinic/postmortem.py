@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from heed.clinic.live import FILE, Doctor
+from heed.clinic.live import FILE, LiveDoctor
 from heed.data.order import EndlessOrder
 from heed.doctor import health
 from heed.doctor.causes import settle
@@ -43,13 +43,13 @@ def postmortem(path: Path, bands: health.Run, fresh: Callable[[int], tuple[Chart
     else:
         chart, responses, tokens = fresh(rows[-1]["step"])
     return Verdict(
-        title, chart.results, settle([*chart.told.values(), *findings]), responses, tokens,
-        during=_during(path),
+        title, chart.results, settle([*chart.findings.values(), *findings]), responses, tokens,
+        during=_during(path), skipped=chart.skipped,
     )  # fmt: skip
 
 
 def answer_again(
-    worker: RolloutWorker, doctor: Doctor, questions: list[Question], order: EndlessOrder, batch: int, step: int
+    worker: RolloutWorker, doctor: LiveDoctor, questions: list[Question], order: EndlessOrder, batch: int, step: int
 ) -> tuple[Chart, int, int]:
     """The last policy answers two more batches of questions, which are tested as those of the run were; returns what
     was found, and how many responses and tokens that was."""

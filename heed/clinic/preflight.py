@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from heed.clinic.live import Doctor
+from heed.clinic.live import LiveDoctor
 from heed.clinic.probing import probe
 from heed.data.order import EndlessOrder
 from heed.doctor.causes import settle
@@ -24,7 +24,7 @@ def preflight(
     title: str,
     worker: RolloutWorker,
     update: Callable[[Rollout, Tensor], dict[str, float | None]],
-    doctor: Doctor,
+    doctor: LiveDoctor,
     questions: list[Question],
     order: EndlessOrder,
     batch: int,
@@ -45,9 +45,11 @@ def preflight(
             paid = shaped_rewards(scored.logprobs, scored.ref_logprobs, rollout.paid, rollout.mask, kl_coef)
             metrics: dict[str, Any] = rollout_metrics(rollout, paid, kl_coef)
             doctor.follow(step, metrics | update(rollout, paid))
-    found, figures = probe(worker.roles, questions, rollouts[:UPDATED], worker.template, worker.microbatch, seed)
+    found, figures = probe(
+        worker.roles, questions, rollouts[:UPDATED], worker.template, seed=seed, microbatch=worker.microbatch
+    )
     return Verdict(
-        title, doctor.chart.results, settle([*doctor.chart.told.values(), *found]),
+        title, doctor.chart.results, settle([*doctor.chart.findings.values(), *found]),
         sum(len(rollout.mask) for rollout in rollouts), sum(int(rollout.mask.sum()) for rollout in rollouts),
-        figures=figures,
+        figures=figures, skipped=doctor.chart.skipped,
     )  # fmt: skip

@@ -23,9 +23,18 @@ MOST = 128
 
 
 def probe(
-    roles: Roles, questions: list[Question], rollouts: list[Rollout], template: Template, microbatch: int, seed: int
+    roles: Roles,
+    questions: list[Question],
+    rollouts: list[Rollout],
+    template: Template,
+    *,
+    seed: int,
+    microbatch: int,
 ) -> tuple[list[Finding], dict[str, str]]:
-    """RM16 and RM13, and their figures in words. `rollouts` are of the policy before any update."""
+    """RM16 and RM13, and their figures in words. `rollouts` are of the policy before any update.
+
+    `seed` shuffles the words of spoilt answers; `microbatch` texts are scored at once.
+    """
     asked, answers = good_answers(roles, questions, rollouts)
     spoilt = probes.spoilt(answers, seed)
     good = scores(roles, asked, answers, template, microbatch)

@@ -19,7 +19,6 @@ from heed.doctor.suspects import Suspect
 from heed.models.policy import Policy
 from heed.rl.rollout import Rollout
 from heed.rows.pieces import by_length, take
-from heed.settings.ppo import PPOSettings
 
 ROWS = {True: 4, False: 1}
 """Rows that are scored alone: in the first rollout, and in every later one. Of a step of eight rows one takes 1 %."""
@@ -33,8 +32,9 @@ Suspected = Callable[[], tuple[Suspect, float] | None]
 class Rescoring:
     """Scores rows of each rollout again. `exact`: the policy is in float32, where every difference has a cause."""
 
-    def __init__(self, policy: Policy, reference: Policy, settings: PPOSettings, exact: bool) -> None:
-        self.policy, self.reference, self.settings, self.exact = policy, reference, settings, exact
+    def __init__(self, policy: Policy, reference: Policy, *, temperature: float, microbatch: int, exact: bool) -> None:
+        self.policy, self.reference = policy, reference
+        self.temperature, self.microbatch, self.exact = temperature, microbatch, exact
         self.is_first = True
 
     def __call__(self, rollout: Rollout, suspect: Suspected) -> Results:
@@ -42,7 +42,7 @@ class Rescoring:
 
         `suspect` gives the other sampler that explains the rollout, where one does.
         """
-        rows, pads = most_padded(rollout.prompts, rollout.responses, self.settings.microbatch, ROWS[self.is_first])
+        rows, pads = most_padded(rollout.prompts, rollout.responses, self.microbatch, ROWS[self.is_first])
         self.is_first = False
         alone = self._alone(rollout, rows)
         found = checks.determinism(alone[:1], self._alone(rollout, rows[:1]), rollout.mask[rows[:1]], self._dropout())
@@ -73,7 +73,7 @@ class Rescoring:
         with self.policy.active():
             for place, row in enumerate(rows):
                 one = take(rollout.prompts, rollout.responses, row[None])
-                line = self.policy.logprobs(*one, self.settings.sampling.temperature)
+                line = self.policy.logprobs(*one, self.temperature)
                 scored[place, : line.shape[1]] = line[0]
         return scored
 
@@ -88,7 +88,7 @@ class Rescoring:
             return found
         rows = (rollout.prompts.mask.sum(dim=1)).argsort(stable=True)[:EXPLAINED]
         pad = self.policy.trunk.tokenizer.pad_token_id
-        toggled = Toggled(self.policy, self.reference, as_file(rollout, rows, pad), self.settings.sampling.temperature)
+        toggled = Toggled(self.policy, self.reference, as_file(rollout, rows, pad), self.temperature)
         told = toggled.explain(column, line[rows].cpu())
         if told is None:
             return found

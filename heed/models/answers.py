@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -55,13 +56,15 @@ class Drawing:
         self.batches = in_batches(in_order, sampling.batch, generator)
         self.drawn: list[Responses] = []
 
-    def rest(self) -> Iterator[Responses]:
-        """Draw the batches that are not drawn yet, one for each that is taken."""
+    def rest(self) -> Generator[Responses]:
+        """Draw the batches that are not drawn yet, one for each that is taken. Until it is closed the model is as it is
+        for sampling: `with closing(drawing.rest())`, and nothing else with the model inside."""
         left = self.batches[len(self.drawn) :]
         options = self.sampling.max_new_tokens, self.sampling.temperature, self.copies
-        for responses in self.policy.draw(left, *options):
-            self.drawn.append(responses)
-            yield responses
+        with closing(self.policy.draw(left, *options)) as batches:
+            for responses in batches:
+                self.drawn.append(responses)
+                yield responses
 
     def answers(self) -> Answers:
         """All answers, in the order of the prompts."""

@@ -6,7 +6,7 @@ Everything that leaves this file is aligned with the tokens that were written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -90,9 +90,9 @@ class Policy:
 
     def draw(
         self, batches: Sequence[SeededBatch], max_new_tokens: int, temperature: float, copies: int = 1
-    ) -> Iterator[Responses]:
+    ) -> Generator[Responses]:
         """The responses to each batch, in order. Between them the model is as it is for sampling: do nothing else with
-        it before the last one is taken."""
+        it before the generator is closed."""
 
         def draw(batch: SeededBatch) -> Responses:
             width = int(batch.prompts.mask.sum(dim=1).max())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -65,10 +66,9 @@ def run(settings: BestOfNSettings) -> Path:
         drawing = Drawing(policy, prompts.tokens, settings.sampling, generator, settings.n)
         parts = {"drawn": drawing, "random": Randomness(generator)}
         announce(run_dir, trunk.model.parameters(), threads=trunk.threads.count)
-        with Loop(run_dir, "best-of-n", len(drawing.batches), parts, settings.save_every) as loop:
-            batches = drawing.rest()
-            for _ in loop:
-                responses = next(batches)
+        loop = Loop(run_dir, "best-of-n", len(drawing.batches), parts, settings.save_every)
+        with loop, closing(drawing.rest()) as batches:
+            for _, responses in zip(loop, batches, strict=False):
                 loop.record(length_metrics(responses, trunk.tokenizer.eos_token_id), tokens=int(responses.mask.sum()))
         answers = drawing.answers()
         asked, size = [record.prompt for record in prompts.records], settings.sampling.batch * 4

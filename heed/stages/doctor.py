@@ -10,7 +10,6 @@ from typing import Any, cast
 
 from heed import config
 from heed.clinic.exact_tests import exact_tests
-from heed.clinic.live import Doctor
 from heed.clinic.postmortem import answer_again, postmortem, read_json
 from heed.clinic.preflight import preflight
 from heed.data.order import EndlessOrder
@@ -76,7 +75,7 @@ def of_recipe(settings: PPOSettings, title: str) -> Verdict:
     """PPO begins as it would, in memory; nothing is written to the recipe's output."""
     inputs, device = ppo.read(settings), pick_device(settings.device)
     begun = ppo.prepare(settings, inputs, device, seed_everything(settings.seed, device))
-    doctor = Doctor(begun.roles, settings.model_copy(update={"allow_biased_kl": True}), None)
+    doctor = ppo.live_doctor(settings, begun.roles, None, allow_biased_kl=True)
     peak = partial(begun.update, settings.critic_warmup + settings.warmup_steps + 1)
     return preflight(
         title, begun.worker, peak, doctor, inputs.questions, begun.order, settings.batch, settings.kl_coef,
@@ -105,7 +104,7 @@ def last_policy(path: Path, settings: PPOSettings, step: int) -> tuple[Chart, in
     shelf = Shelf(partial(pick_dtype, dtype, device), device)
     reference, policy = shelf.policy(inputs.sft, "reference"), shelf.policy(str(path), "policy")
     roles = Roles(policy, reference, cast(Any, None), cast(Any, None))
-    doctor = Doctor(roles, settings.model_copy(update={"allow_biased_kl": True}), None)
+    doctor = ppo.live_doctor(settings, roles, None, allow_biased_kl=True)
     questions = inputs.held_out or inputs.questions
     worker = RolloutWorker(
         roles, inputs.template, settings.sampling, settings.microbatch, ("none", 0.0), generator
@@ -134,7 +133,9 @@ def _exact(rollouts: Rollouts, settings: DoctorSettings) -> Results:
     generator = seed_everything(settings.seed)
     shelf = Shelf(partial(pick_dtype, settings.dtype, device), device)
     policy, reference = shelf.policy(settings.model, "policy"), shelf.policy(settings.reference, "reference")
-    return exact_tests(rollouts, policy, reference, settings, generator)
+    return exact_tests(
+        rollouts, policy, reference, temperature=settings.temperature, batch=settings.batch, generator=generator
+    )
 
 
 def _joined(one: Results, other: Results) -> Results:

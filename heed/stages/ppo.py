@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from heed.clinic.live import Doctor
+from heed.clinic.live import LiveDoctor
 from heed.data.order import EndlessOrder
 from heed.data.template import Template
 from heed.errors import CheckpointError, ConfigError
@@ -50,14 +50,14 @@ def run(settings: PPOSettings) -> Path:
     generator = seed_everything(settings.seed, device)
     with RunDir.create(settings) as run_dir:
         ppo = prepare(settings, inputs, device, generator)
-        doctor = Doctor(ppo.roles, settings, run_dir.path)
+        doctor = live_doctor(settings, ppo.roles, run_dir.path)
         price = KLPrice(settings.kl_coef, settings.kl_target, settings.kl_horizon, settings.batch)
         worker, update, held_out, order = ppo.worker, ppo.update, ppo.held_out, ppo.order
         trunk, trained = ppo.roles.policy.trunk, {**ppo.roles.policy.parameters(), **ppo.roles.value.parameters()}
         announce(run_dir, trunk.model.parameters(), trained, update.critic.threads.count)
         if run_dir.saved is None:
             held_out.answer(step=0)
-        parts = {"policy": update.policy, "critic": update.critic, "price": price, "order": order}
+        parts = {"policy": update.policy, "critic": update.critic, "price": price, "order": order, "doctor": doctor}
         parts |= {"held_out": held_out, "random": Randomness(generator)}
         with Loop(run_dir, "ppo", settings.steps, parts, settings.save_every) as loop:
             for step in loop:
@@ -184,6 +184,18 @@ def prepare(settings: PPOSettings, inputs: Inputs, device: torch.device, generat
     )  # fmt: skip
     held_out = HeldOut(worker, inputs.held_out, settings.seed)
     return Prepared(roles, worker, update, held_out, EndlessOrder(len(inputs.questions), generator))
+
+
+def live_doctor(
+    settings: PPOSettings, roles: Roles, path: Path | None, allow_biased_kl: bool | None = None
+) -> LiveDoctor:
+    """The doctor of a run; in memory without a `path`."""
+    allowed = settings.allow_biased_kl if allow_biased_kl is None else allow_biased_kl
+    return LiveDoctor(
+        roles.policy, roles.reference, roles.value, batch=settings.batch, longest=settings.sampling.max_new_tokens,
+        temperature=settings.sampling.temperature, microbatch=settings.microbatch, seed=settings.seed,
+        kl_target=settings.kl_target, allow_biased_kl=allowed, path=path,
+    )  # fmt: skip
 
 
 def load(settings: PPOSettings, inputs: Inputs, device: torch.device) -> Roles:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,9 @@ def run(settings: SampleSettings) -> Path:
         drawing = Drawing(policy, prompts.tokens, settings.sampling, generator, settings.responses)
         parts = {"drawn": drawing, "random": Randomness(generator)}
         announce(run_dir, trunk.model.parameters(), threads=trunk.threads.count)
-        with Loop(run_dir, "sample", len(drawing.batches), parts, settings.save_every) as loop:
-            batches = drawing.rest()
-            for _ in loop:
-                responses = next(batches)
+        loop = Loop(run_dir, "sample", len(drawing.batches), parts, settings.save_every)
+        with loop, closing(drawing.rest()) as batches:
+            for _, responses in zip(loop, batches, strict=False):
                 loop.record(length_metrics(responses, trunk.tokenizer.eos_token_id), tokens=int(responses.mask.sum()))
         answers = drawing.answers()
         candidates = gather(prompts, answers, settings.model)

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from heed.batches import PromptBatch, Responses
 from heed.clinic.exact_tests import exact_tests
-from heed.clinic.live import Doctor
 from heed.data.order import EndlessOrder
 from heed.data.template import Template
 from heed.doctor.audit import audit
@@ -31,7 +30,6 @@ from heed.rl.questions import Question
 from heed.rl.rollout import Rollout, rollout_metrics
 from heed.rl.update import Update
 from heed.rows.threads import SERIAL
-from heed.settings.doctor import DoctorSettings
 from heed.settings.ppo import PPOSettings
 from heed.stages import ppo
 
@@ -141,7 +139,7 @@ class Ward:
         settings = settings.model_copy(update={"seed": seed})
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
-        doctor = Doctor(roles, settings, None)
+        doctor = ppo.live_doctor(settings, roles, None)
         parts = self._parts(roles, settings, generator)
         update = self.update = parts.update if trained else None
         for step in range(1, steps + 1):
@@ -190,14 +188,20 @@ class Ward:
 
     def diagnosed(self, rows: Rows) -> list[Finding]:
         """`heed doctor --rollouts FILE --model POLICY --reference REFERENCE`, without loading the models again."""
-        settings = DoctorSettings(rollouts="rows.jsonl", batch=self.settings.microbatch)
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / settings.rollouts
+            path = Path(folder) / "rows.jsonl"
             path.write_text("".join(json.dumps(row) + "\n" for row in rows))
             rollouts = read_rollouts(path)
         results = [
             audit(rollouts, 1.0),
-            exact_tests(rollouts, self.roles.policy, self.roles.reference, settings, torch.Generator().manual_seed(0)),
+            exact_tests(
+                rollouts,
+                self.roles.policy,
+                self.roles.reference,
+                temperature=1.0,
+                batch=self.settings.microbatch,
+                generator=torch.Generator().manual_seed(0),
+            ),
         ]
         return settle([found for some in results for test in some.values() for found in test])
 
