@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[1]
 HOUSE = ROOT / "heed"
 
 FLOORS = {
-    "errors": 0,
+    "errors": -1, "words": -1,
+    "jsonl": 0,
     "formulas": 1, "records": 1, "batches": 1, "config": 1, "settings": 1,
     "models": 2, "data": 2, "training": 2, "doctor": 2, "report": 2,
     "stages": 3, "pocket": 3,

@@ -223,6 +223,12 @@ def is_transcript(text: str) -> bool:
     return text.rstrip().endswith(ASSISTANT) and (HUMAN in text or text.lstrip().startswith("Human:"))
 
 
+def begins_transcript(text: str) -> bool:
+    """Does `text` begin with a speaker's marker, and go on like a transcript?"""
+    start = text.lstrip()
+    return start.startswith("Human:") and (ASSISTANT in text or text.startswith(HUMAN))
+
+
 def _after_space(text: str) -> str:
     stripped = text.strip()
     return f" {stripped}" if stripped else ""
