@@ -43,7 +43,9 @@ def damage_told(path: Path) -> Iterator[None]:
             str(path), f"cannot be unpacked: {error}", "the file is cut or damaged; fetch it again"
         ) from error
     except OSError as error:
-        raise DataError(str(path), f"cannot be read: {error.strerror}", "give a file that you may read") from error
+        raise DataError(
+            str(path), f"cannot be read: {error.strerror or error}", "give a file that you may read"
+        ) from error
 
 
 def read_bytes(path: Path, size: int = -1) -> bytes:

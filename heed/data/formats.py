@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from heed.data.rows import Entry, Row, Unusable
-from heed.data.template import ASSISTANT, HUMAN, parse_dialogue
+from heed.data.transcripts import ASSISTANT, HUMAN, parse_dialogue
 from heed.records import Comparison, Dialogue, Ranking, Turn, from_row
 from heed.words import short
 

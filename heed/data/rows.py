@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from heed.data.template import ASSISTANT, begins_transcript, is_transcript, parse_dialogue
+from heed.data.transcripts import ASSISTANT, begins_transcript, is_transcript, parse_dialogue
 from heed.errors import DataError
 from heed.records import Dialogue, Ranking, Role, Turn
 from heed.words import clean, listed, mended_kinds, short
@@ -16,8 +16,12 @@ SPEAKERS: dict[str, Role] = {
     "user": "user", "human": "user", "prompter": "user",
     "assistant": "assistant", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant", "model": "assistant",
 }  # fmt: skip
-NO_INPUT = re.compile(r"\W*(?:no[\s_-]?inputs?(?:\W+(?:is\W+)?(?:required|needed|given|provided|necessary))?|n/a)\W*", re.I)
-_NO_INPUT_LINE = re.compile(r"(?:(?:\A|\n)[ \t]*(?:#+[ \t]*)?input:?|\A|\n)\s*[<\[(]\s*no[\s_-]?input\s*[>\])]\W*\Z", re.I)
+NO_INPUT = re.compile(
+    r"\W*(?:no[\s_-]?inputs?(?:\W+(?:is\W+)?(?:required|needed|given|provided|necessary))?|n/a)\W*", re.I
+)
+_NO_INPUT_LINE = re.compile(
+    r"(?:(?:\A|\n)[ \t]*(?:#+[ \t]*)?input:?|\A|\n)\s*[<\[(]\s*no[\s_-]?input\s*[>\])]\W*\Z", re.I
+)
 
 
 class Unusable(Exception):
@@ -53,7 +57,8 @@ class Row:
         """The row with every text in it cleaned (`heed.words`); a NaN, as pandas writes for nothing, is nothing."""
         row = cls({}, where, flat)
         for name, value in columns.items():
-            row.columns[name] = None if value != value else row._cleaned(value)
+            is_nan = isinstance(value, float) and value != value
+            row.columns[name] = None if is_nan else row._cleaned(value)
         return row
 
     def fail(self, what: str, hint: str = "docs/data-formats.md shows a row of every format") -> DataError:
@@ -116,7 +121,7 @@ class Row:
             return (Turn("user", self.asked(value)),)
         turns = parse_dialogue(value)
         if turns[-1].role == "assistant":
-            hint = "to read them as whole transcripts call the column `text`: --data.columns '{%s: text}'" % name
+            hint = f"whole transcripts are read from a column `text`; rename it: `columns: {{{name}: text}}`"
             raise Unusable("prompts that hold their answer already", hint)
         return turns
 

@@ -40,7 +40,7 @@ class Tally:
         counts: dict[str, int] = {}
         for reason, _ in self.rows:
             counts[reason] = counts.get(reason, 0) + 1
-        firsts = {reason: where for reason, where in reversed(self.rows)}
+        firsts = dict(reversed(self.rows))
         ordered = sorted(counts, key=lambda reason: -counts[reason])
         told = [f"{counts[reason]:,} {reason}" + _at(firsts[reason]) for reason in ordered[:MOST_TOLD]]
         rest = sum(counts[reason] for reason in ordered[MOST_TOLD:])

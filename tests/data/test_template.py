@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heed.data.encode import encode_demonstration
-from heed.data.template import Template, is_transcript, parse_dialogue
+from heed.data.template import Template
+from heed.data.transcripts import is_transcript, parse_dialogue
 from heed.errors import ConfigError
 from heed.records import Demonstration, Dialogue, Turn
 
