@@ -57,3 +57,10 @@ def listed(names: Iterable[object], most: int = 12) -> str:
     ]
     rest = f" and {len(shown) - most:,} more" if len(shown) > most else ""
     return ", ".join(shown[:most]) + rest or "none"
+
+
+def reason(error: BaseException) -> str:
+    """What a library's error says, on one printable line of bearable length."""
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    line = first if first.isprintable() else repr(first)[1:-1]
+    return line if len(line) <= 200 else f"{line[:197]}..."

@@ -13,7 +13,7 @@ from heed.data.tables import READERS, unflattened
 from heed.errors import DataError
 from heed.jsonl import PACKED, decoded, once_each, read_bytes, read_objects, refuse_depth
 from heed.settings.common import DataSettings
-from heed.words import listed, short
+from heed.words import listed, reason, short
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".txt")
 ACCEPTED = f"{', '.join(SUFFIXES)}; text also as .gz or .xz"
@@ -51,8 +51,8 @@ def local(name: str) -> Path:
         path = Path(name).expanduser()
         path.exists()
     except (OSError, RuntimeError) as error:  # too long a name; `~somebody` who is not there
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise DataError(short(name), f"cannot be a path: {reason}", f"name a file ({ACCEPTED}) that exists") from None
+        told = error.strerror if isinstance(error, OSError) else error
+        raise DataError(short(name), f"cannot be a path: {told}", f"name a file ({ACCEPTED}) that exists") from None
     return path
 
 
@@ -172,10 +172,11 @@ def _hub_rows(settings: DataSettings) -> list[Row]:
 
 
 def _hub_error(settings: DataSettings, error: Exception) -> DataError:
-    reason = (str(error) or type(error).__name__).splitlines()[0]
     folder = f"./{settings.path.partition(':')[0]}/data"
     hint = (
         f"without a network, fetch the data set elsewhere and put {settings.split}-00000-of-00001.parquet or "
         f"{settings.split}.jsonl into {folder}, or name a local file: --data.path FILE ({ACCEPTED})"
     )
-    return DataError(settings.path, f"not a file or directory here, and not to be had from the hub: {reason}", hint)
+    return DataError(
+        settings.path, f"not a file or directory here, and not to be had from the hub: {reason(error)}", hint
+    )

@@ -7,7 +7,7 @@ from typing import Any
 
 from heed.errors import DataError
 from heed.jsonl import decoded, parse_json, read_bytes
-from heed.words import listed, short
+from heed.words import listed, reason, short
 
 
 def split_files(folder: Path, split: str) -> list[Path]:
@@ -61,7 +61,7 @@ def _hub_files(folder: Path, split: str) -> list[Path]:
         config = datasets.load_dataset_builder(str(folder)).config
     except (OSError, ValueError, RuntimeError, ImportError, TypeError, AttributeError, KeyError, yaml.YAMLError,
             datasets.exceptions.DatasetsError) as error:  # fmt: skip
-        raise _no_split(folder, split, (str(error) or type(error).__name__).splitlines()[0]) from error
+        raise _no_split(folder, split, reason(error)) from error
     found = {str(name): files for name, files in (config.data_files or {}).items()}
     if not found.get(split):
         raise _no_split(folder, split, f"splits there: {listed(sorted(found))}")
@@ -79,6 +79,6 @@ def _inside(file: Path, folder: Path) -> Path:
     return file
 
 
-def _no_split(folder: Path, split: str, reason: str) -> DataError:
+def _no_split(folder: Path, split: str, why: str) -> DataError:
     hint = f"expected are files such as data/{split}-00000-of-00001.parquet or {split}.jsonl in it"
-    return DataError(str(folder), f"no rows of split `{split}` in this directory: {reason}", hint)
+    return DataError(str(folder), f"no rows of split `{split}` in this directory: {why}", hint)

@@ -89,10 +89,11 @@ class Row:
 
     def asked(self, words: str) -> str:
         """What a user says, without self-instruct's `<noinput>` on a last line of its own."""
-        kept = _NO_INPUT_LINE.sub("", words)
-        if kept != words:
-            self.mended.add("marks of no input")
-        return kept
+        mark = _NO_INPUT_LINE.search(words)
+        if mark is None:
+            return words
+        self.mended.add("marks of no input")
+        return words[: mark.start()].rstrip()
 
     def input(self) -> str:
         """Alpaca's `input`, `""` where it only says that there is none."""
@@ -151,7 +152,8 @@ class Row:
             raise self.fail(f"`{name}` holds {short(message)}, not a message with a role and text")
         role = SPEAKERS.get(speaker.strip().lower())
         if role is None:
-            raise Unusable(f"conversations with turns of `{listed([speaker])}`")
+            told = f"`{listed([speaker])}`" if speaker.strip() else "nobody"
+            raise Unusable(f"conversations with turns of {told}")
         if message.get("tool_calls") or message.get("function_call"):
             raise Unusable("conversations with a call of a tool instead of text")
         if words is None:

@@ -15,7 +15,7 @@ import pyarrow.parquet
 from heed.data.rows import Row
 from heed.errors import DataError
 from heed.jsonl import BOMB_RATIO, LONGEST_LINE, SURELY_FINE, decoded, parse_json, read_lines, refuse_bomb
-from heed.words import listed, short
+from heed.words import listed, reason, short
 
 LISTS = ("responses", "ranks", "finished", "messages", "conversations", "history")
 MAYBE_LISTS = ("prompt", "chosen", "rejected", "completion", "response")
@@ -47,7 +47,9 @@ def unflattened(row: Row) -> Row:
         **dict.fromkeys(NUMBERS, _number),
     }
     told = {name: readers[name](row, name) if name in readers else cell for name, cell in row.columns.items()}
-    return Row(told, row.where, mended=row.mended)
+    whole = Row.of(told, row.where)  # escapes in the JSON of a cell enter only now
+    whole.mended.update(row.mended)
+    return whole
 
 
 def parquet_rows(path: Path) -> list[Row]:
@@ -86,7 +88,7 @@ def _csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
             begins = reader.line_num + 1
     except csv.Error as error:
         hint = 'a quote in a quoted cell is doubled: "say ""red"""'
-        raise DataError(f"{path}:{begins}", f"cannot be read as CSV: {error}", hint) from error
+        raise DataError(f"{path}:{begins}", f"cannot be read as CSV: {reason(error)}", hint) from error
 
 
 def _from(head: str, lines: Iterator[str]) -> Iterator[str]:
@@ -138,8 +140,9 @@ def _damage_told(path: Path, kind: str) -> Iterator[None]:
     try:
         yield
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError, KeyError, RecursionError) as error:
-        told = (str(error) or type(error).__name__).splitlines()[0][:200]
-        raise DataError(str(path), f"cannot be read as {kind}: {told}", "fetch or write the file again") from error
+        raise DataError(
+            str(path), f"cannot be read as {kind}: {reason(error)}", "fetch or write the file again"
+        ) from error
 
 
 def _arrow_rows(schema: pyarrow.Schema, batches: Any, path: Path) -> list[Row]:

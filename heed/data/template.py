@@ -19,6 +19,7 @@ from heed.data.special import broken_up, special_tokens, start_of_text
 from heed.data.transcripts import ASSISTANT, HUMAN, parse_dialogue
 from heed.errors import ConfigError, DataError
 from heed.records import Dialogue, Turn
+from heed.words import reason
 
 _ALPACA = (
     "Below is an instruction that describes a task. "
@@ -231,7 +232,7 @@ class ChatTemplate(Template):
         try:
             text = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         except (TemplateError, TypeError) as error:
-            raise Refused((str(error) or type(error).__name__).splitlines()[0][:100]) from error
+            raise Refused(reason(error)) from error
         assert isinstance(text, str)
         return text
 
@@ -245,10 +246,10 @@ class ChatTemplate(Template):
 class Refused(DataError):
     """A prompt that the model's own chat template does not take, such as two user's turns in a row."""
 
-    def __init__(self, reason: str) -> None:
-        told = f"the model's chat template refuses a prompt: {reason}"
+    def __init__(self, why: str) -> None:
+        told = f"the model's chat template refuses a prompt: {why}"
         super().__init__("template: chat", told, "leave such rows out, or train with `template: dialogue`")
-        self.reason = f"prompts that the model's chat template refuses ({reason})"
+        self.reason = f"prompts that the model's chat template refuses ({why})"
 
 
 def _after_space(text: str) -> str:
