@@ -20,13 +20,14 @@ from heed.data.template import Template
 from heed.errors import DataError
 from heed.models.answers import texts_of
 from heed.models.checkpoint import open_checkpoint
-from heed.models.pieces import to_device
 from heed.models.policy import Policy
 from heed.models.roles import Shelf
 from heed.records import Dialogue, Turn, clean
+from heed.rows.pieces import to_device
 from heed.settings.evaluate import ChatSettings
-from heed.training.device import pick_device, pick_dtype, seed_everything
+from heed.training.device import pick_device, pick_dtype
 from heed.training.metrics import completions_table
+from heed.training.randomness import seed_everything
 
 CUT = " …"  # after an answer that reached its limit
 
