@@ -55,7 +55,7 @@ def answer(
     place = (order.argsort()[:, None] * copies + copy).flatten()  # where each row of the result was drawn
     responses = _rows(drawn, place)
     repeated = torch.arange(len(prompts), device=device).repeat_interleave(copies)
-    finished = responses.finished(tokenizer.eos_token_id).tolist()
+    finished = responses.finished(policy.trunk.stop_ids).tolist()
     return Answers(PromptBatch(asked.tokens[repeated], asked.mask[repeated]), responses, texts_of(policy, responses),
                    finished, copies)  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What a stage hands on: a stock directory with weights, tokenizer, `heed.json` and model card, written in one place."""
+"""What a stage hands on: a stock directory with weights, tokenizer, `heed.json` and card, written in one place."""
 
 from __future__ import annotations
 
