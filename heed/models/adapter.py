@@ -24,8 +24,8 @@ PREFIX = "base_model.model."  # what peft's own files put before every name
 HEADS = ("score", "classifier")
 MATRIX = re.compile(r"(?P<module>.+)\.lora_(?P<name>[AB])\.weight")
 UNDERSTOOD = {
-    "r", "lora_alpha", "lora_dropout", "target_modules", "exclude_modules", "fan_in_fan_out", "use_rslora", "rank_pattern",
-    "alpha_pattern", "layers_to_transform", "layers_pattern",
+    "r", "lora_alpha", "lora_dropout", "target_modules", "exclude_modules", "fan_in_fan_out", "use_rslora",
+    "rank_pattern", "alpha_pattern", "layers_to_transform", "layers_pattern",
 }  # fmt: skip
 """Settings that are followed, by peft's own code."""
 SAYS_NOTHING = {

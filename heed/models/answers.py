@@ -69,9 +69,11 @@ def left_padded(rows: Sequence[list[int]], pad_id: int, device: torch.device) ->
 
 
 def texts_of(policy: Policy, responses: Responses) -> list[str]:
-    """Responses as a person reads them."""
-    rows = [row[kept].tolist() for row, kept in zip(responses.tokens, responses.mask, strict=True)]
-    return [text.strip() for text in policy.trunk.tokenizer.batch_decode(rows, skip_special_tokens=True)]
+    """Responses as a person reads them. A model may have more tokens than its tokenizer knows; those have no text."""
+    tokenizer = policy.trunk.tokenizer
+    known = responses.mask & (responses.tokens < len(tokenizer))
+    rows = [row[kept].tolist() for row, kept in zip(responses.tokens, known, strict=True)]
+    return [text.strip() for text in tokenizer.batch_decode(rows, skip_special_tokens=True)]
 
 
 def score_answers(model: RewardModel, answers: Answers, size: int) -> Float[Tensor, " answers"]:

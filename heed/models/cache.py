@@ -10,6 +10,10 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 class RoomyLayer(DynamicLayer):
     """Keys and values with room for what is to come: the stock layer copies the whole cache at every token."""
 
+    keys: Tensor
+    values: Tensor
+    is_initialized: bool
+
     def __init__(self, room: int) -> None:
         super().__init__()
         self.room, self.length = room, 0

@@ -49,6 +49,12 @@ class Checkpoint:
         return str(self.metadata.get("kind", "policy"))
 
     @property
+    def stage(self) -> str | None:
+        """The stage that made it: pretrain, sft, reward, ppo; None for a model from elsewhere."""
+        stage: str | None = self.metadata.get("stage")
+        return stage
+
+    @property
     def weights(self) -> str:
         """Name or directory of the frozen weights that it stands on: its base if it is an adapter, else itself."""
         return self.base or self.path
@@ -56,7 +62,8 @@ class Checkpoint:
     @property
     def template(self) -> str | None:
         """Name of the template that the model was trained with; None for a model from elsewhere."""
-        return self.metadata.get("template", {}).get("name")
+        name: str | None = self.metadata.get("template", {}).get("name")
+        return name
 
 
 def open_checkpoint(name: str, kind: str | None = None) -> Checkpoint:

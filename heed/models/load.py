@@ -38,7 +38,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     directory = Path(name)
     base = read_json(directory / ADAPTER).get("base_model_name_or_path") if (directory / ADAPTER).is_file() else None
     own = not base or any((directory / file).is_file() for file in TOKENIZERS)
-    tokenizer: PreTrainedTokenizerBase = from_pretrained(AutoTokenizer.from_pretrained, name if own else base)
+    tokenizer: PreTrainedTokenizerBase = from_pretrained(AutoTokenizer.from_pretrained, name if own else str(base))
     if tokenizer.eos_token_id is None:
         raise CheckpointError(
             name, "its tokenizer has no end-of-text token", "set `eos_token` in tokenizer_config.json"

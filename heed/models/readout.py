@@ -84,7 +84,7 @@ def _exact_readout(model: PreTrainedModel) -> nn.Module:
         raise
     except FAILURES as error:
         raise _refused(model, f"its forward fails: {type(error).__name__}: {error}") from None
-    head = model.get_output_embeddings()
+    head: nn.Module | None = model.get_output_embeddings()
     if head is not None and torch.equal(head(hidden), stock):
         return head
     names = {id(module): name for name, module in model.named_modules()}

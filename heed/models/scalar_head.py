@@ -48,7 +48,7 @@ class ScalarModel:
             body = self.trunk.adapter_parameters(self.adapter)
         else:
             body = dict(self.trunk.body.named_parameters())
-        return {**body, "score.weight": self.head.weight}
+        return {**body, "score.weight": self.head.get_parameter("weight")}
 
     @contextmanager
     def trainable(self) -> Iterator[dict[str, nn.Parameter]]:
@@ -70,7 +70,8 @@ class ScalarModel:
 
     def read(self, hidden: Float[Tensor, "... width"]) -> Float[Tensor, "..."]:
         """The normalised number that the head reads from hidden states, in float32."""
-        return self.gain * self.head(hidden.float())[..., 0] + self.bias
+        raw: Tensor = self.head(hidden.float())[..., 0]
+        return self.gain * raw + self.bias
 
     def normalised(self, gain: float, bias: float) -> ScalarModel:
         """The same model with another normalisation."""

@@ -84,7 +84,8 @@ class Trunk:
 
     @property
     def device(self) -> torch.device:
-        return self.model.device
+        device: torch.device = self.model.device
+        return device
 
     @cached_property
     def threads(self) -> RowThreads:
@@ -228,12 +229,10 @@ class Trunk:
             warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several adapters are the point
             inject_adapter_in_model(config, self.model, adapter_name=name)
         self.adapters[name] = self.model.peft_config[name]
-        outside = [path for path, layer in self.model.named_modules()
-                   if isinstance(layer, LoraLayer) and not path.startswith(f"{self.model.base_model_prefix}.")]  # fmt: skip
-        if outside:
-            told = (
-                f"an adapter of {type(self.model).__name__} would change {outside[0]}, which is not in the transformer"
-            )
+        body = f"{self.model.base_model_prefix}."
+        lora = [path for path, layer in self.model.named_modules() if isinstance(layer, LoraLayer)]
+        if outside := [path for path in lora if not path.startswith(body)]:
+            told = f"an adapter of {type(self.model).__name__} would change {outside[0]}, no part of the transformer"
             raise CheckpointError(self.name, told, "name the layers to adapt: lora.targets")
         self.model.requires_grad_(False).eval()  # an adapter comes with its dropout on
         for parameter in self.adapter_parameters(name).values():

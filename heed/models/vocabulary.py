@@ -54,7 +54,9 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, name: str) -
     template = str(tokenizer.chat_template or "")
     harm = [entry for entry, i in beyond.items() if i not in special or i in written or entry in template]
     if harm:
-        told = f"its tokenizer has other entries than the model's {rows:,} embeddings: {len(harm)} beyond, as {min(harm)!r}"
+        told = (
+            f"its tokenizer has other entries than the model's {rows:,} embeddings: {len(harm)}, such as {min(harm)!r}"
+        )
         hint = "resize the embeddings (resize_token_embeddings) and save the model, or use its own tokenizer"
         raise CheckpointError(name, told, hint)
 
