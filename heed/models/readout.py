@@ -84,6 +84,9 @@ def _exact_readout(model: PreTrainedModel) -> nn.Module:
         raise
     except FAILURES as error:
         raise _refused(model, f"its forward fails: {type(error).__name__}: {error}") from None
+    if not stock.isfinite().all():
+        hint = "its weights are damaged: copy the file or train it again"
+        raise CheckpointError(str(model.config.name_or_path), "its logits are not finite", hint)
     head: nn.Module | None = model.get_output_embeddings()
     if head is not None and torch.equal(head(hidden), stock):
         return head

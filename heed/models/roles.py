@@ -19,6 +19,7 @@ from heed.models.checkpoint import Checkpoint, open_checkpoint
 from heed.models.external_reward import ExternalReward
 from heed.models.load import parameter_count
 from heed.models.policy import Policy
+from heed.models.reader import same_reader
 from heed.models.scalar_head import RewardModel, ScalarModel, ValueModel, load_head
 from heed.models.trunk import Trunk
 from heed.settings.common import LoraSettings
@@ -95,9 +96,12 @@ def trained_copy(policy: Policy, role: str, lora: LoraSettings) -> Policy:
 def load_roles(shelf: Shelf, model: str, reward: RewardModel | ExternalReward, lora: LoraSettings) -> Roles:
     """The roles as PPO begins: policy = reference = SFT model, value model = reward model.
 
-    With an external reward model the value model starts from the SFT model with a head of zeros.
+    With an external reward model the value model starts from the SFT model with a head of zeros. Raises
+    `CheckpointError` where the reward model does not read the tokens that the policy writes.
     """
     reference = shelf.policy(model, "reference")
+    if isinstance(reward, RewardModel) and (why := same_reader(reward.trunk.reader, reference.trunk.reader)):
+        raise CheckpointError(reward.trunk.name, why, f"give a reward model that was trained from {model}")
     policy = trained_copy(reference, "policy", lora)
     if isinstance(reward, ExternalReward):
         body = trained_copy(reference, "value", lora)

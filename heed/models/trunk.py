@@ -31,6 +31,7 @@ from heed.models.checkpoint import ADAPTER_WEIGHTS, Checkpoint, weights_hash
 from heed.models.files import read_tensors
 from heed.models.load import context_length, load_causal_lm, load_tokenizer, vocabulary_size, without_dropout
 from heed.models.probe import check_forward
+from heed.models.reader import Reader
 from heed.models.readout import probe_tokens, readout_of
 from heed.models.vocabulary import stop_ids
 from heed.rows.threads import RowThreads, fitting
@@ -81,6 +82,11 @@ class Trunk:
     def context(self) -> int:
         """Tokens that the model can see at most."""
         return context_length(self.model.config, self.tokenizer)
+
+    @property
+    def reader(self) -> Reader:
+        """How it reads, but for the template."""
+        return Reader(self.name, None, self.tokenizer, self.vocabulary, self.context)
 
     @property
     def device(self) -> torch.device:

@@ -40,7 +40,7 @@ FAMILIES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "GPT BigCode": (hf.GPTBigCodeConfig, OPENAI),
     "CodeGen": (hf.CodeGenConfig, {**OPENAI, "rotary_dim": 4}),
     "OPT": (hf.OPTConfig, {**OPT, "word_embed_proj_dim": 32}),
-    "OPT 350M (projected embeddings)": (hf.OPTConfig, {**OPT, "word_embed_proj_dim": 16, "do_layer_norm_before": False}),
+    "OPT 350M": (hf.OPTConfig, {**OPT, "word_embed_proj_dim": 16, "do_layer_norm_before": False}),
     "BLOOM": (hf.BloomConfig, {"hidden_size": 32, "n_layer": 2, "n_head": 4}),
     "MPT": (hf.MptConfig, {"d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": CONTEXT}),
     "Falcon": (hf.FalconConfig, FALCON),
