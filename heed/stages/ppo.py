@@ -277,7 +277,7 @@ def save(ppo: Prepared, settings: PPOSettings, report: dict[str, Any], run_dir: 
             )
     value = ppo.roles.value
     about = "The value model of a PPO run: the score that a response is expected to get, before each of its tokens."
-    artefact.of_value(about, {"gain": value.gain, "bias": value.bias}, value.trunk).save(value, path / "value")
+    artefact.of_value(about, value.trunk).save(value, path / "value")
 
 
 def next_command(settings: PPOSettings) -> list[str]:

@@ -48,7 +48,7 @@ def run(settings: SampleSettings) -> Path:
         loop = Loop(run_dir, "sample", len(drawing.batches), parts, settings.save_every)
         with loop, closing(drawing.rest()) as batches:
             for _, responses in zip(loop, batches, strict=False):
-                loop.record(length_metrics(responses, trunk.tokenizer.eos_token_id), tokens=int(responses.mask.sum()))
+                loop.record(length_metrics(responses, trunk.stop_ids), tokens=int(responses.mask.sum()))
         answers = drawing.answers()
         candidates = gather(prompts, answers, settings.model)
         write_jsonl(run_dir.path / "candidates.jsonl", candidates)
