@@ -170,11 +170,15 @@ def _explained(exam: Exam, toggled: Toggled, column: str, exact: Tensor, gap: Fi
     What is sure comes before what is alike, and what is cheap before what is not.
     """
     line, is_own = exam.rollouts.finite[column], column == "sampler_logprobs"
+    named = replace(gap, severity="error", message=f"`{column}`: {gap.message}")
+    best = exam.ledger.best() if is_own else None
+    exact_best = best if best is not None and best.exact else None
+    if exact_best is not None and exact_best.suspects[0].cause != "NK2":  # of a temperature the toggles say more
+        return name_cause([named], exact_best)
     if found := toggled.explain(column, line) or (newer(exam.rollouts, exact, gap) if "policy" in column else []):
         return found
-    named = replace(gap, severity="error", message=f"`{column}`: {gap.message}")
-    if is_own and (best := exam.ledger.best()) is not None and best.exact:
-        return name_cause([named], best)
+    if exact_best is not None:
+        return name_cause([named], exact_best)
     if found := toggled.rounding(column, line):
         return found
     if is_own and exam.explanation is not None:

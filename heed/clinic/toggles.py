@@ -35,6 +35,7 @@ FIRST_SHARE = 0.1
 LARGEST_SHARE = 0.5
 WORK = 4e11
 """Weights times tokens that dropout may cost: half a minute on one core. Beyond it, a second scoring is asked for."""
+COLDEST, HOTTEST = 0.1, 10.0  # temperatures that a column is fitted with; at an end there is no fit
 FACTORS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.1, 1.25, 1.5)
 """Temperatures that are tried beside another mistake, where the right one is 1."""
 
@@ -74,8 +75,8 @@ class Toggled:
         if not findings:
             factor = self._fitted(model, recorded)
             fitted = Toggle(f"temperature={factor:.4g}", "NK2", f"dividing the logits by {factor:.3g}")
-            tried = [(fitted,), *PAIRS]
-            findings = explain(recorded, mask, rescore, TOLERANCE, MEANINGS.get(column), tried)
+            tried = [(fitted,)] if 1.5 * COLDEST < factor < HOTTEST / 1.5 else []
+            findings = explain(recorded, mask, rescore, TOLERANCE, MEANINGS.get(column), [*tried, *PAIRS])
         return [_of_column(column, finding) for finding in findings]
 
     def rounding(self, column: str, line: Tensor) -> list[Finding]:
@@ -95,7 +96,7 @@ class Toggled:
         if finding is None and column in DROPPED and float((numbers < plain).float().mean()) >= LOWER:
             rows = torch.arange(len(lengths)).repeat_interleave(lengths)
             for modules in self._droppable(model):
-                masked = self._under_dropout(model, modules, plain, float(off.square().mean().sqrt()))
+                masked = self._under_dropout(model, modules, plain, float(off.abs().median()))
                 finding = finding or dropped(column, numbers, plain, masked, rows)
         return [] if finding is None else [_of_column(column, finding)]
 
@@ -133,19 +134,19 @@ class Toggled:
     def _under_dropout(
         self, model: Policy, modules: Sequence[nn.Dropout], plain: Tensor, spread: float
     ) -> dict[float, Tensor]:
-        """`[masks, tokens]` log-probabilities at the share of dropout that spreads them so far.
+        """`[masks, tokens]` log-probabilities at the share of dropout that spreads half of them so far, or farther.
 
         Spread grows as √(share / (1 − share)). The random numbers of a run stay as they are.
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             few = self._dropping(model, modules, FIRST_SHARE, FIRST_MASKS)
-            unit = float((few - plain).square().mean().sqrt())
+            unit = float((few - plain).abs().median())
             if unit == 0:
                 return {}
             odds = FIRST_SHARE / (1 - FIRST_SHARE) * (spread / unit) ** 2
             share = odds / (1 + odds)
-            return {share: self._dropping(model, modules, share, MASKS)} if share <= LARGEST_SHARE else {}
+            return {share: self._dropping(model, modules, share, MASKS)} if 0 < share <= LARGEST_SHARE else {}
 
     def _dropping(self, model: Policy, modules: Sequence[nn.Dropout], share: float, masks: int) -> Tensor:
         with dropping(model.trunk.model, modules, share):
@@ -170,12 +171,11 @@ class Toggled:
             ]
             return float(torch.stack(gaps).sum())
 
-        low, high = 0.1, 10.0
+        low, high = COLDEST, HOTTEST
         for _ in range(5):
             ratio = (high / low) ** (1 / 12)
-            tried = [low * ratio**step for step in range(13)]
-            best = min(tried, key=gap)
-            low, high = best / ratio, best * ratio
+            best = min((low * ratio**step for step in range(13)), key=gap)
+            low, high = max(COLDEST, best / ratio), min(HOTTEST, best * ratio)
         return best
 
     def _scored(self, toggle: str, model: Policy, other: Policy, recorded: Tensor) -> Tensor | None:

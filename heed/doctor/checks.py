@@ -171,15 +171,6 @@ def symptom(test: str, found: Sum, severity: Severity) -> Finding:
     return finding(name, message, severity, deviation=found.deviation, sd=math.sqrt(found.variance), z=z)
 
 
-def first_ratio(logprobs: Line, old_logprobs: Line, mask: Mask, tolerance: float = FLOAT32.ratio) -> list[Finding]:
-    """T11: before the first update of a rollout the probability ratio is 1; 1e-3 in float32, 0.05 in bfloat16."""
-    off = float(((logprobs - old_logprobs).masked_fill(~mask, 0)).expm1().abs().max())
-    if off <= tolerance:
-        return []
-    message = f"The first minibatch's probability ratio is off by {off:.3g} before any update."
-    return [finding("T11", message, max=off)]
-
-
 def mask_audit(
     tokens: Int[Tensor, "batch response"], mask: Mask, eos: tuple[int, ...], contributions: Line | None = None
 ) -> list[Finding]:

@@ -21,7 +21,7 @@ OTHER = {"sampler_logprobs": "NK13", "policy_logprobs": "NK19", "ref_logprobs": 
 """What it is when a column is of other weights on the way from the reference to the policy."""
 DROPPED = {"sampler_logprobs": "NK7", "policy_logprobs": "NK6"}
 """What it is when a column has dropout in it."""
-FEWEST = 100  # tokens that two distributions are compared by
+FEWEST = 200  # tokens that two distributions are compared by
 ALIKE = 1.63
 """√n·KS over which two distributions are told apart: by chance once in a hundred."""
 ROUNDED = (1 / 3, 3.0)  # spread of a difference to that of rounding
@@ -82,7 +82,8 @@ def dropped(
     from the right ones as under other masks, within a factor of two, and the ranks of each among those are uniform.
 
     A sampler's own numbers were written by one of its masks, in proportion to the probability that it gives the token:
-    so are the masks weighted. Tokens of one of the `rows` have noise in common, for which √n·KS is corrected.
+    so are the masks weighted. Tokens of one of the `rows` have noise in common, for which √n·KS is corrected. A rank
+    among a few masks is a step: where on it a number lies is drawn, always alike.
     """
     if column not in DROPPED or len(recorded) < FEWEST:
         return None
@@ -92,7 +93,8 @@ def dropped(
         weights = in_float64(lines if column == "sampler_logprobs" else torch.zeros_like(lines)).softmax(0)
         others = weights[:-1] / weights[:-1].sum(0)
         spread = float((others * (lines[:-1] - plain).square()).sum(0).mean().sqrt())
-        ranks = (weights * ((lines < recorded) + 0.5 * (lines == recorded))).sum(0)
+        place = torch.rand(len(recorded), generator=torch.Generator().manual_seed(0), dtype=torch.double)
+        ranks = (weights * (lines < recorded)).sum(0) + place * (weights * (lines == recorded)).sum(0)
         if 0.5 < float((recorded - plain).square().mean().sqrt()) / spread < 2:
             fits[share] = (
                 Uniform(ranks).distance / (1 + (len(rows) / len(rows.unique()) - 1) * in_common(ranks, rows)) ** 0.5

@@ -266,7 +266,7 @@ FAULTS = [
     Fault("end-of-text forced at the longest", "NK24", drawing(forced_end(LONGEST - 1)), ids_only=True, rows=128),
     Fault("dropout in the sampler", "NK7", other_models(lambda m: {"sampler": in_training(m.policy)}), kinds=("gpt2",)),
     Fault("the sampler is the reference", "NK13", other_models(lambda m: {"sampler": m.reference}), ids_only=True),
-    Fault("the sampler's weights are 15 of 30 steps old", "NK13", older(15)),
+    Fault("the sampler's weights are 15 of 30 steps old", "NK13", older(15), asks=True),
     Fault("the sampler's weights are 5 of 30 steps old", "NK13", older(5), asks=True),
     Fault("the sampler's weights are 1 of 30 steps old", "NK13", older(1), asks=True),
     Fault(
