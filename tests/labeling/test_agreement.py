@@ -210,7 +210,6 @@ def test_gold_questions_are_kept_apart() -> None:
 
 
 def test_remarks_name_what_is_wrong_and_nothing_else() -> None:
-    generator = np.random.default_rng(4)
     judgements = []
     for i in range(60):
         slots = (0, 1) if i % 2 else (1, 0)
@@ -219,18 +218,26 @@ def test_remarks_name_what_is_wrong_and_nothing_else() -> None:
             Judgement(f"t{i}", "fair", ranks=(1, 2), slots=slots, lengths=(5, 5), seconds=50.0),
         ]
     assert remarks(quality(judgements)) == []
-    random = [tuple(int(x) + 1 for x in generator.permutation(2)) for _ in range(60)]
     hasty = [
-        Judgement(f"t{i}", "hasty", ranks=ranks, slots=tuple(rank - 1 for rank in ranks), lengths=(5, 5), seconds=2.0)
-        for i, ranks in enumerate(random)
+        Judgement(f"t{i}", "hasty", ranks=(1, 2) if i % 2 else (2, 1), slots=(0, 1) if i % 2 else (1, 0), seconds=2.0)
+        for i in range(60)
     ]
     wrong = [Judgement(f"g{i}", "hasty", ranks=(2, 1), gold=(1, 2), seconds=2.0) for i in range(20)]
     longer = [Judgement(f"l{i}", "fair", ranks=(1, 2), lengths=(9, 5), seconds=50.0) for i in range(60)]
     told = "\n".join(remarks(quality([*judgements, *hasty, *wrong, *longer])))
-    for words in ("Labelers agree on 6", "Card A wins 6", "Card B wins 3", "longer response wins 100%",
-                  "hasty orders 0% of gold", "hasty takes 2 s"):  # fmt: skip
+    # each card wins half of the careful ones' 120 pairs, and card A all of the hasty one's 60: 120 of 180
+    for words in (
+        "Card A wins 67%",
+        "Card B wins 33%",
+        "longer response wins 100%",
+        "hasty orders 0%",
+        "hasty takes 2 s",
+    ):
         assert words in told
     assert "slow" not in told and "fair" not in told
+    at_odds = [Judgement(f"x{i}", name, ranks=ranks) for i in range(60) for name, ranks in
+               (("one", (1, 2)), ("two", (1, 2) if i % 2 else (2, 1)))]  # fmt: skip
+    assert "agree on 50%" in remarks(quality(at_odds))[0]
 
 
 def test_remark_that_nothing_can_be_said() -> None:
