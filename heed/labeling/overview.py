@@ -61,6 +61,7 @@ class QualityPage(Message):
     longer: Figure = Field(description="untied pairs of unlike length that the longer response won")
     labelers: list[LabelerRow]
     pairs: list[TwoLabelersRow]
+    remarks: list[str] = Field(description="what somebody should look at, in sentences")
 
 
 class ModelRow(Message):
@@ -71,6 +72,7 @@ class ModelRow(Message):
     elo: Figure
     likert: Figure
     flags: dict[str, Figure]
+    acceptable: Figure = Field(description="share of the answers in which not all responses were refused")
 
 
 class WinCell(Message):

@@ -111,17 +111,23 @@ def test_kappa_of_nobody_is_unknown() -> None:
     assert math.isnan(kappa([]))
 
 
-def test_alpha_nominal_is_krippendorffs_published_example() -> None:
-    """Twelve units, four observers (Krippendorff 2011, C): nominal α = 0.743, ordinal α = 0.815."""
-    observers = [
-        "1 2 3 3 2 1 4 1 2 . . .",
-        "1 2 3 3 2 2 4 1 2 5 . 3",
-        ". 3 3 3 2 3 4 2 2 5 1 .",
-        "1 2 3 3 2 4 4 1 2 5 1 .",
-    ]
-    values = [("t", k, int(v)) for row in observers for k, v in enumerate(row.split()) if v != "."]
+OBSERVERS = ["1 2 3 3 2 1 4 1 2 . . .", "1 2 3 3 2 2 4 1 2 5 . 3", ". 3 3 3 2 3 4 2 2 5 1 .", "1 2 3 3 2 4 4 1 2 5 1 ."]
+"""Twelve units, four observers (Krippendorff 2011, C): nominal α = 0.743, ordinal α = 0.815."""
+
+
+def test_alpha_is_krippendorffs_in_his_published_example() -> None:
+    values = [("t", k, int(v)) for row in OBSERVERS for k, v in enumerate(row.split()) if v != "."]
     assert alpha(values, "nominal") == pytest.approx(0.743, abs=5e-4)
     assert alpha(values, "ordinal") == pytest.approx(0.815, abs=5e-4)
+
+
+def test_alpha_of_ratings_and_ranks_is_ordinal() -> None:
+    rated = [tuple(None if v == "." else int(v) for v in row.split()) for row in OBSERVERS]
+    assert ratings_alpha([Judgement("t", str(i), ratings=row) for i, row in enumerate(rated)]) == pytest.approx(
+        0.815, abs=5e-4
+    )
+    each = [Judgement(f"t{k}", str(i), ranks=(row[k],)) for i, row in enumerate(rated) for k in range(12) if row[k]]
+    assert ranks_alpha(each) == pytest.approx(0.815, abs=5e-4)
 
 
 def test_alpha_by_hand() -> None:
