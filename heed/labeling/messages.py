@@ -30,6 +30,10 @@ A refused request answers with `Problem` and its status: 400 what makes no sense
 or form token, 404, 409 the task is not in hand (`/api/next` gives one), 413 too large, 422 a field, 429 too fast (wait
 `Retry-After` seconds). Repeating a submission whose answer was lost on the way is safe: it answers as the first time.
 
+The shells are templates, filled by `routes.py`: `label.html`, `quality.html`, `models.html` and `chat.html` with mode,
+labeler, owner and form_token; `invite.html` with token and form_token; `problem.html`, for refusals, with words and
+status.
+
 A response is known to the page by its slot: 0 for card A, 1 for card B, … Lists over slots have K entries. Which model
 wrote what is told in `Receipt.models`, after the submission.
 """
