@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import re
 from abc import ABC, abstractmethod
-from typing import ClassVar
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, ClassVar
 
 from heed.errors import ConfigError
 from heed.records import Dialogue, Turn
+
+if TYPE_CHECKING:  # the labeling page reads data without transformers
+    from transformers import PreTrainedTokenizerBase
 
 HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
 _MARKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")

@@ -27,7 +27,7 @@ class Site:
     hosts: Sequence[str]
     guidelines: str = ""
     likert: bool = True
-    https: bool = False
+    secure_host: str = ""  # reached by https only: its cookies are not sent by http
     bucket: Bucket = field(default_factory=lambda: Bucket(RATE, BURST))
     backoff: BackOff = field(default_factory=BackOff)
 
@@ -92,6 +92,6 @@ def sign_in(request: Request, site: Site, token: str) -> Response:
         max_age=SESSION_SECONDS,
         httponly=True,
         samesite="strict",
-        secure=site.https,
+        secure=request.url.hostname == site.secure_host,
     )
     return response

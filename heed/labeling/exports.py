@@ -35,13 +35,18 @@ def write(database: Database, export: Export, path: Path) -> Row:
     Both appear whole or not at all. Raises ConfigError where the place cannot be written.
     """
     content, about = made(database, export)
+    place(path, content, about)
+    return about
+
+
+def place(path: Path, content: bytes, about: Row) -> None:
+    """Put an export and what there is to say about it where they belong."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _replace(path, content)
         _replace(path.with_name(path.name + ".about.json"), (json.dumps(about, indent=2) + "\n").encode())
     except OSError as error:
         raise ConfigError(str(path), f"cannot be written: {error.strerror}", "name another file") from error
-    return about
 
 
 def download(database: Database, export: Export) -> tuple[str, bytes]:

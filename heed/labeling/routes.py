@@ -18,7 +18,6 @@ from heed.labeling import messages
 from heed.labeling.doors import Site, TheOwner, ThePerson, TheSite, TheVisitor, sign_in
 from heed.labeling.export_rows import Export, FormatName
 from heed.labeling.exports import download
-from heed.labeling.findings import models_page, quality_page
 from heed.labeling.overview import ModelsPage, QualityPage
 from heed.labeling.security import Visitor
 from heed.labeling.store.people import Labeler
@@ -158,12 +157,16 @@ def undo(site: TheSite, visitor: TheVisitor, body: messages.Nothing) -> messages
 @router.get("/api/quality")
 def quality_figures(site: TheSite, owner: TheOwner) -> QualityPage:
     """Figures of the quality page."""
+    from heed.labeling.findings import quality_page  # with numpy, which labelers need not wait for
+
     return quality_page(site.desk.database)
 
 
 @router.get("/api/models")
 def models_figures(site: TheSite, owner: TheOwner, split: Literal["all", "train", "held_out"] = "all") -> ModelsPage:
     """Figures of the models page."""
+    from heed.labeling.findings import models_page
+
     return models_page(site.desk.database, split)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
 
-from heed.labeling.store.tables import demonstrations, exchanges, labelers, rankings, skips, tasks, votes
+from heed.labeling.store.tables import demonstrations, events, exchanges, labelers, rankings, skips, tasks, votes
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,12 @@ def all_votes(connection: Connection) -> list[StoredVote]:
 def skip_counts(connection: Connection) -> Counter[str]:
     """How many tasks each labeler skipped, by name."""
     counted = select(labelers.c.name, func.count()).join(skips, skips.c.labeler_id == labelers.c.id)
-    return Counter(dict(connection.execute(counted.group_by(labelers.c.name)).tuples()))
+    return Counter(dict(connection.execute(counted.group_by(labelers.c.name)).tuples().all()))
+
+
+def last_event(connection: Connection) -> int:
+    """Number of the newest event, 0 where there is none."""
+    return connection.execute(select(func.max(events.c.id))).scalar_one() or 0
 
 
 def how_many(connection: Connection) -> tuple[int, int, int]:
