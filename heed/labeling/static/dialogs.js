@@ -54,10 +54,12 @@ export function skip(reasons, skipped) {
 }
 
 export function closable() {
+  const drawer = document.getElementById("guidelines");
   for (const dialog of document.querySelectorAll("dialog")) {
     for (const closer of dialog.querySelectorAll("[data-close]")) closer.addEventListener("click", () => dialog.close());
+    // A key that closes a dialog must not act on the page behind it.
+    if (dialog !== drawer) dialog.addEventListener("keydown", (event) => event.stopPropagation());
   }
-  const drawer = document.getElementById("guidelines");
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && drawer.open) drawer.close();
   });

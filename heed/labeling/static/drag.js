@@ -2,16 +2,19 @@
 
 const START = 6; // pixels before a press is a drag
 
-// Sources are elements with `data-slot`. `drop(slot, target)`: target is {tie: slot} or {before: slot or null}.
+// Sources have `data-drag` and `data-slot`. `drop(slot, target)`: target is {tie: slot} or {before: slot or null}.
+// Returns what ends it all.
 export function draggable(root, order, drop) {
+  const ended = new AbortController();
+  const listen = (target, name, act) => target.addEventListener(name, act, { signal: ended.signal });
   let press = null;
 
-  root.addEventListener("pointerdown", (event) => {
+  listen(root, "pointerdown", (event) => {
     const source = event.target.closest("[data-drag]");
     if (!source || event.button !== 0) return;
     press = { source, slot: Number(source.dataset.slot), x: event.clientX, y: event.clientY, id: event.pointerId };
   });
-  window.addEventListener("pointermove", (event) => {
+  listen(window, "pointermove", (event) => {
     if (!press || event.pointerId !== press.id) return;
     if (!press.ghost && Math.hypot(event.clientX - press.x, event.clientY - press.y) < START) return;
     press.ghost ??= ghostOf(press.source);
@@ -19,7 +22,7 @@ export function draggable(root, order, drop) {
     mark(order, targetAt(order, event.clientX, event.clientY));
     event.preventDefault();
   });
-  window.addEventListener("pointerup", (event) => {
+  listen(window, "pointerup", (event) => {
     if (press?.ghost && event.pointerId === press.id) {
       const target = targetAt(order, event.clientX, event.clientY);
       if (target) drop(press.slot, target);
@@ -27,13 +30,15 @@ export function draggable(root, order, drop) {
     }
     end();
   });
-  window.addEventListener("pointercancel", end);
+  listen(window, "pointercancel", end);
 
   function end() {
     press?.ghost?.remove();
     mark(order, null);
     press = null;
   }
+
+  return () => ended.abort();
 }
 
 function ghostOf(source) {

@@ -46,7 +46,8 @@ function cell(content) {
 
 // A dot and its interval for each row, over one scale. `reference`: where a dashed line stands, and its words.
 export function intervals(title, rows, { from, to, show = percent, reference = null }) {
-  const [left, right, high, top] = [150, 700, 30, 26];
+  const width = Math.min(760, Math.max(320, document.getElementById("report").clientWidth));
+  const [left, right, high, top] = [Math.min(150, width * 0.28), width - 60, 30, 26];
   const x = (value) => left + ((right - left) * (Math.min(Math.max(value, from), to) - from)) / (to - from);
   const height = top + rows.length * high + 22;
   const parts = ticks(from, to).flatMap((value) => [
@@ -60,25 +61,25 @@ export function intervals(title, rows, { from, to, show = percent, reference = n
   }
   rows.forEach(({ name, found }, i) => {
     const y = top + i * high + high / 2;
-    parts.push(svg("text", { x: left - 12, y: y + 4, "text-anchor": "end" }, clipped(name)));
+    parts.push(svg("text", { x: left - 12, y: y + 4, "text-anchor": "end" }, clipped(name, left / 8)));
     if (found.estimate === null || !found.n) return;
     parts.push(svg("line", { class: "range", x1: x(found.low), x2: x(found.high), y1: y, y2: y }));
     parts.push(svg("circle", { class: "dot", cx: x(found.estimate), cy: y, r: 5 }));
   });
   const words = rows.map(({ name, found }) => `${name} ${show(found.estimate)}`).join(", ");
   const label = `${title}: ${words}. The table beside it has the same figures.`;
-  return svg("svg", { class: "chart", viewBox: `0 0 760 ${height}`, role: "img", "aria-label": label }, ...parts);
+  return svg("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": label }, ...parts);
 }
 
 function ticks(from, to) {
-  const rough = (to - from) / 5;
+  const rough = (to - from) / 6;
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough);
+  const step = [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((size) => size >= rough);
   const first = Math.ceil(from / step - 1e-9) * step;
   return Array.from({ length: Math.floor((to - first) / step + 1e-9) + 1 }, (_, i) => first + i * step);
 }
 
-const clipped = (name) => (name.length > 20 ? `${name.slice(0, 19)}…` : name);
+const clipped = (name, most) => (name.length > most ? `${name.slice(0, most - 1)}…` : name);
 
 // Fills `#report`, or says why it cannot.
 export async function fill(load, show) {

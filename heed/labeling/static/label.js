@@ -21,6 +21,7 @@ let task = null;
 let view = null;
 let progress = null;
 let busy = false;
+let seen = false;
 let draftTimer = null;
 let heartbeatTimer = null;
 let lookTimer = null;
@@ -50,6 +51,7 @@ function show(turnout) {
   for (const timer of [draftTimer, heartbeatTimer, lookTimer]) clearTimeout(timer);
   at("desk").hidden = task === null;
   at("rest").hidden = task !== null;
+  view?.close?.();
   view = null;
   if (task) open();
   else rest(turnout.reason);
@@ -67,7 +69,8 @@ function open() {
   view = MODES[task.mode].open(task, session, desk);
   at("prompt").scrollTop = 0;
   window.scrollTo(0, 0);
-  at("prompt").focus({ preventScroll: true });
+  if (seen) at("prompt").focus({ preventScroll: true }); // the first time the page's beginning is the place to be
+  seen = true;
   heartbeatTimer = setTimeout(heartbeat, task.lease.heartbeat_seconds * 1000);
 }
 
@@ -101,7 +104,8 @@ function showProgress() {
   const { done, wanted, done_by_me: mine } = progress;
   at("progress").max = Math.max(wanted, 1);
   at("progress").value = done;
-  at("progress-text").textContent = `${mine.toLocaleString("en")} by you · ${done.toLocaleString("en")} of ${wanted.toLocaleString("en")}`;
+  at("progress-mine").textContent = mine.toLocaleString("en");
+  at("progress-all").textContent = `${done.toLocaleString("en")} of ${wanted.toLocaleString("en")}`;
   at("progress-text").title = `You: ${plural(mine, "answer", "answers")}, ${progress.minutes_today} minutes in the last day`;
   ready(view !== null && view.problem() === null, false);
 }

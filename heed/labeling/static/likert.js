@@ -7,18 +7,19 @@ import { ratings } from "./ratings.js";
 export function open(task, session, desk) {
   let current = 0;
   const past = [];
-  const rated = ratings(session, task.cards, task.draft, () => {
+  const rated = ratings(session, task.cards, task.draft, (before) => {
     past.push(before);
-    before = rated.snapshot();
     show();
     desk.changed();
   });
-  let before = rated.snapshot();
   const made = task.cards.map((shown, slot) => card(shown, slot, { foot: rated.foot(slot) }));
   const count = element("p", { class: "order count" });
   desk.cards.replaceChildren(...made);
   desk.strip.replaceChildren(count, element("div", { class: "actions" }, desk.submitButton));
-  made.forEach((one, slot) => one.addEventListener("focusin", () => setCurrent(slot)));
+  made.forEach((one, slot) => {
+    one.addEventListener("focusin", () => setCurrent(slot));
+    one.addEventListener("pointerdown", () => setCurrent(slot));
+  });
   show();
   offerAll(made);
 
@@ -28,7 +29,8 @@ export function open(task, session, desk) {
   }
 
   function missing() {
-    return task.cards.filter((_, slot) => before.likert[slot] === null).map((shown) => shown.letter);
+    const { likert } = rated.snapshot();
+    return task.cards.filter((_, slot) => likert[slot] === null).map((shown) => shown.letter);
   }
 
   function show() {
@@ -54,8 +56,7 @@ export function open(task, session, desk) {
     answer: () => ({ path: "/api/rank", body: { judged: judged() } }),
     undo: () => {
       if (!past.length) return false;
-      before = past.pop();
-      rated.restore(before);
+      rated.restore(past.pop());
       show();
       desk.changed();
       return true;

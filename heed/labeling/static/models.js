@@ -31,10 +31,13 @@ function strengths(found) {
     figure(row.likert, decimal),
     figure(row.acceptable),
   ]);
-  const from_what = `${plural(found.judgements, "answer", "answers")} and ${plural(found.votes, "vote", "votes")} in a chat`;
+  const sources = [
+    plural(found.judgements, "answer", "answers"),
+    ...(found.votes ? [plural(found.votes, "vote in a chat", "votes in chats")] : []),
+  ].join(" and ");
   return section(
     "Strength",
-    `Bradley–Terry with ties, on the Elo scale: 400 points are odds of ten to one, the mean of all models is 1000. From ${from_what}.`,
+    `Bradley–Terry with ties, on the Elo scale: 400 points are odds of ten to one, the mean of all models is 1000. From ${sources}.`,
     known.length ? intervals("Strength", rows, { from, to, show: points }) : null,
     table(
       "Each model, the strongest first; intervals are 95 %",

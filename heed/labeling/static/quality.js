@@ -63,7 +63,7 @@ function pairs(found) {
     decimal(row.kappa),
   ]);
   const columns = ["Two labelers", "Tasks in common", "Agreement on untied pairs", "Cohen’s κ"];
-  return section("Labeler against labeler", "κ counts better, tie and worse, and takes off what chance would reach.", table("Every two labelers who did a task both", columns, rows));
+  return section("Labeler against labeler", "κ counts better, tie and worse, and takes off what chance would reach.", table("Labelers who answered the same tasks", columns, rows));
 }
 
 function places(found) {

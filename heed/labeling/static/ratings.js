@@ -3,8 +3,9 @@ import { button, element } from "./dom.js";
 
 const SCALE = [1, 2, 3, 4, 5, 6, 7];
 
-// `given`: {likert, flags} by slot. `changed` is called after every change that a person made.
-export function ratings(session, cards, given, changed) {
+// `given`: {likert, flags} by slot. `changed(before)` is called after every change that a person
+// made, with the snapshot before it. `shift`: digits alone mean something else.
+export function ratings(session, cards, given, changed, { shift = false } = {}) {
   const state = {
     likert: cards.map((_, slot) => given?.likert?.[slot] ?? null),
     flags: cards.map((_, slot) => [...(given?.flags?.[slot] ?? [])]),
@@ -18,9 +19,10 @@ export function ratings(session, cards, given, changed) {
 
   function rate(slot, value) {
     if (state.likert[slot] === value) return;
+    const before = snapshot();
     state.likert[slot] = value;
     show();
-    changed();
+    changed(before);
   }
 
   function show() {
@@ -36,27 +38,37 @@ export function ratings(session, cards, given, changed) {
     });
   }
 
+  function snapshot() {
+    return { likert: [...state.likert], flags: state.flags.map((names) => [...names]) };
+  }
+
   function openFlags(slot) {
     dialog.open(cards[slot].letter, state.flags[slot], (names) => {
+      const before = snapshot();
       state.flags[slot] = names;
       show();
-      changed();
+      changed(before);
     });
   }
 
   return {
-    foot: (slot) => [scales[slot], openers[slot]],
+    foot: (slot) => [ends(scales[slot], shift), openers[slot]],
     rate,
     openFlags,
     next: (slot) => cards.findIndex((_, other) => other > slot && state.likert[other] === null),
     likert: () => (state.likert.some((value) => value !== null) ? [...state.likert] : null),
     flags: () => (state.flags.some((names) => names.length) ? state.flags.map((names) => [...names]) : null),
-    snapshot: () => ({ likert: [...state.likert], flags: state.flags.map((names) => [...names]) }),
+    snapshot,
     restore: (snapshot) => {
       Object.assign(state, { likert: [...snapshot.likert], flags: snapshot.flags.map((names) => [...names]) });
       show();
     },
   };
+}
+
+function ends(made, shift) {
+  const keys = shift ? [element("kbd", { "aria-hidden": "true", title: "Shift and a digit" }, "⇧")] : [];
+  return element("div", { class: "ends" }, ...keys, "worst", made, "best");
 }
 
 function scale(shown, slot, rated) {
