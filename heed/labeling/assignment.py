@@ -113,9 +113,9 @@ def gold_accuracy(answers: Iterable[tuple[Sequence[int], Sequence[int] | None]])
 
 def blind_order(connection: Connection, task: int, labeler: Labeler, seed: int) -> list[int]:
     """The order in which a labeler sees a task's candidates: random, and the same whenever it is asked for."""
-    found = tasks.read(connection, task)
-    places = list(range(len(found.candidates))) if found else []
-    random.Random(f"{seed} {found.key if found else ''} {labeler.name}").shuffle(places)
+    key, responses = tasks.key_and_size(connection, task)
+    places = list(range(responses))
+    random.Random(f"{seed} {key} {labeler.name}").shuffle(places)
     return places
 
 

@@ -66,12 +66,12 @@ class Desk:
     def heartbeat(self, labeler: int, task: int) -> LeaseMessage:
         """Hold the task on."""
         with self._visit(labeler) as visit:
-            return self._lease(self._in_hand(visit, task)[0], visit.now)
+            return self._lease(self._in_hand(visit, _existing(visit, task)), visit.now)
 
     def keep_draft(self, labeler: int, draft: Draft) -> Kept:
         """Save what is there so far."""
         with self._visit(labeler) as visit:
-            self._in_hand(visit, draft.task)
+            self._in_hand(visit, _existing(visit, draft.task))
             body = draft.model_dump(mode="json", exclude={"task"})
             answers.save_draft(visit.connection, visit.labeler, draft.task, body, visit.now)
         return Kept(task=draft.task)
@@ -144,14 +144,13 @@ class Desk:
                 raise Refused(401, "you are not known here any more; ask for a new link")
             yield Visit(connection, known, self.database.clock())
 
-    def _in_hand(self, visit: Visit, task: int) -> tuple[Lease, StoredTask]:
-        stored = _existing(visit, task)
+    def _in_hand(self, visit: Visit, stored: StoredTask) -> Lease:
         if stored.kind != self.policy.kind:
             raise Refused(409, "this task belongs to another mode of the page")
-        lease = assignment.regain(visit.connection, visit.labeler, self.policy, task, visit.now)
+        lease = assignment.regain(visit.connection, visit.labeler, self.policy, stored.id, visit.now)
         if lease is None:
             raise Refused(409, "this task is not in your hands any more")
-        return lease, stored
+        return lease
 
     def _finish(self, visit: Visit, stored: StoredTask, answer: Callable[[Sequence[int]], Answer]) -> Receipt:
         """Record an answer once; the same answer again gets the same receipt."""
@@ -160,7 +159,7 @@ class Desk:
             if slots.content(answer(before.columns["shown"])) != slots.content(before):
                 raise Refused(409, "you have answered this task already, perhaps in another window; undo to change it")
             return self._receipt(visit, stored, before.columns["shown"])
-        lease, _ = self._in_hand(visit, stored.id)
+        lease = self._in_hand(visit, stored)
         given = answer(lease.shown)
         answers.record(visit.connection, visit.labeler, given, visit.now)
         claims.let_go(visit.connection, visit.labeler, stored.id, answered=given.table != "skips")

@@ -79,8 +79,11 @@ def sign_in(request: Request, site: Site, token: str) -> Response:
     if wait := site.backoff.wait(address):
         raise HTTPException(429, "too many wrong links; wait a moment", retry_after(wait))
     database = site.desk.database
+    with database.read() as connection:
+        salt = people.salt_of(connection, token)
+    hashed = people.hashed(token.partition(".")[2], salt or "00")  # as long for a wrong number as for a right one
     with database.write() as connection:
-        labeler = people.spend(connection, token, database.clock())
+        labeler = people.spend(connection, token, hashed, database.clock())
     if labeler is None:
         site.backoff.failed(address)
         raise HTTPException(403, "this link has been used or was never right; ask for a new one")

@@ -58,8 +58,9 @@ class SimulatedLabeler:
             if turnout.task is not None:
                 time.sleep(think())
                 answered, turnout = self._answer(turnout.task)
-                done += 1
-                yield answered
+                if answered is not None:
+                    done += 1
+                    yield answered
             elif turnout.reason == "in_others_hands":
                 time.sleep(0.2)
                 turnout = self._post("/api/next", {}, Turnout)
@@ -70,12 +71,18 @@ class SimulatedLabeler:
         """Let go of the connection."""
         self._client.close()
 
-    def _answer(self, task: Task) -> tuple[Answered, Turnout]:
+    def _answer(self, task: Task) -> tuple[Answered | None, Turnout]:
+        """Submit a ranking. A task that is not in hand any more, after a lease that ran out, is passed over."""
         texts = tuple(card.text for card in task.cards)
         ranks = list(self._taste(dialogue_of(task), texts, [card.finished for card in task.cards]))
         judged = Judged(ranks=ranks) if task.mode != "likert" else Judged(likert=[max(1, 8 - rank) for rank in ranks])
         submission = Submission(task=task.task, judged=judged, seconds=0.0)
-        receipt = self._post("/api/rank", submission.model_dump(mode="json"), Receipt)
+        try:
+            receipt = self._post("/api/rank", submission.model_dump(mode="json"), Receipt)
+        except httpx2.HTTPStatusError as refused:
+            if refused.response.status_code != 409:
+                raise
+            return None, self._post("/api/next", {}, Turnout)
         return Answered(task.task, texts, tuple(ranks), self._took), receipt.next
 
     def _enter(self, link: str) -> None:

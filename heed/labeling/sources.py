@@ -180,7 +180,12 @@ def _candidates(row: Row) -> Iterator[Candidate]:
     for text, ended, model in named:
         if not isinstance(text, str):
             raise row.fail(f"`responses` holds {short(text)}, not text")
-        yield Candidate(clean(text), bool(ended), str(model))
+        yield Candidate(clean(text), bool(ended), _name(str(model)))
+
+
+def _name(model: str) -> str:
+    """A model's name as it can be shown and stored anywhere."""
+    return "".join(letter if letter.isprintable() else "?" for letter in model)
 
 
 def _checked(found: Found, row: Row) -> Found:

@@ -47,6 +47,8 @@ class Database:
             database = cls(engine, clock)
             with database.write() as connection:
                 _bring_to_newest(connection)
+            if engine.dialect.name == "sqlite":
+                _keep_a_write_ahead_log(engine)
         except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
             raise ConfigError("--database", f"cannot use it: {error}", _URLS) from error
         except OperationalError as error:
@@ -96,8 +98,15 @@ def _engine(url: str) -> Engine:
 
 def _prepare_sqlite(connection: Any, record: object) -> None:
     connection.isolation_level = None  # `_begin_sqlite` begins; the driver would begin too late
-    for pragma in ("busy_timeout = 10000", "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+    for pragma in ("busy_timeout = 10000", "synchronous = FULL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _keep_a_write_ahead_log(engine: Engine) -> None:
+    """Readers then do not wait for the writer. The file remembers it; a file that is not ours was refused before."""
+    connection = engine.raw_connection()
+    connection.cursor().execute("PRAGMA journal_mode = WAL")
+    connection.close()
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -71,17 +71,29 @@ def invite(connection: Connection, labeler: Labeler, now: float) -> str:
     return f"{number}.{secret}"
 
 
-def spend(connection: Connection, token: str, now: float) -> Labeler | None:
-    """The labeler whose token this is, and the token is worth nothing any more; None for any other text."""
-    number, _, secret = token.partition(".")
-    if not (number.isascii() and number.isdigit() and len(number) < 10):
-        return None
-    unspent = select(invites).where(invites.c.id == int(number), invites.c.spent.is_(None)).with_for_update()
+def salt_of(connection: Connection, token: str) -> str | None:
+    """The salt of a token that has not been spent; None for any other text."""
+    unspent = select(invites.c.salt).where(invites.c.id == _number(token), invites.c.spent.is_(None))
+    return connection.execute(unspent).scalar_one_or_none()
+
+
+def spend(connection: Connection, token: str, hashed: str, now: float) -> Labeler | None:
+    """The labeler whose token this is, and the token is worth nothing any more; None for any other.
+
+    `hashed` is the token's hash: it is made before this transaction, in which others would wait for it.
+    """
+    unspent = select(invites).where(invites.c.id == _number(token), invites.c.spent.is_(None)).with_for_update()
     row = connection.execute(unspent).first()
-    if row is None or not hmac.compare_digest(hashed(secret, row.salt), row.hash):
+    if row is None or not hmac.compare_digest(hashed, row.hash):
         return None
     connection.execute(update(invites).where(invites.c.id == row.id).values(spent=now))
     return by_id(connection, row.labeler_id)
+
+
+def _number(token: str) -> int:
+    """The number that a token begins with, 0 where there is none."""
+    number = token.partition(".")[0]
+    return int(number) if number.isascii() and number.isdigit() and len(number) < 10 else 0
 
 
 def any_invited(connection: Connection) -> bool:

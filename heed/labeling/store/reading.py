@@ -91,7 +91,7 @@ def all_votes(connection: Connection) -> list[StoredVote]:
 def skip_counts(connection: Connection) -> Counter[str]:
     """How many tasks each labeler skipped, by name."""
     counted = select(labelers.c.name, func.count()).join(skips, skips.c.labeler_id == labelers.c.id)
-    return Counter(dict(connection.execute(counted.group_by(labelers.c.name)).tuples().all()))
+    return Counter(dict(connection.execute(counted.group_by(labelers.c.name)).all()))
 
 
 def last_event(connection: Connection) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from heed.labeling.store.tables import candidates, models, quotas, tasks
 from heed.records import Dialogue, Turn, prompt_to_json
@@ -80,7 +80,7 @@ def add(connection: Connection, new: Iterable[NewTask]) -> list[int]:
 def want(connection: Connection, group: str, answers: dict[int, int]) -> None:
     """Ask for so many answers of a group of labelers to each task; what was asked for before is replaced."""
     known = set(connection.execute(select(quotas.c.task_id).where(quotas.c.labeler_group == group)).scalars())
-    kinds = dict(connection.execute(select(tasks.c.id, tasks.c.kind)).tuples().all())
+    kinds = dict(connection.execute(select(tasks.c.id, tasks.c.kind)).all())
     fresh = [
         {"task_id": task, "labeler_group": group, "kind": kinds[task], "wanted": wanted, "done": 0, "taken": 0}
         for task, wanted in answers.items()
@@ -95,7 +95,14 @@ def want(connection: Connection, group: str, answers: dict[int, int]) -> None:
 
 def keys(connection: Connection) -> dict[int, str]:
     """Key of every task that is not a gold question, by number."""
-    return dict(connection.execute(select(tasks.c.id, tasks.c.key).where(~tasks.c.gold_known)).tuples().all())
+    return dict(connection.execute(select(tasks.c.id, tasks.c.key).where(~tasks.c.gold_known)).all())
+
+
+def key_and_size(connection: Connection, task: int) -> tuple[str, int]:
+    """A task's key, and how many candidates it has."""
+    counted = select(func.count()).select_from(candidates).where(candidates.c.task_id == task).scalar_subquery()
+    key, size = connection.execute(select(tasks.c.key, counted).where(tasks.c.id == task)).one()
+    return key, size
 
 
 def read(connection: Connection, task: int) -> StoredTask | None:
@@ -117,10 +124,10 @@ def read_many(connection: Connection, numbers: Sequence[int] | None = None) -> l
 
 
 def _models(connection: Connection, wanted: set[str]) -> dict[str, int]:
-    known = dict(connection.execute(select(models.c.name, models.c.id)).tuples().all())
+    known = dict(connection.execute(select(models.c.name, models.c.id)).all())
     if fresh := [{"name": name} for name in sorted(wanted - known.keys())]:
         connection.execute(insert(models), fresh)
-        known = dict(connection.execute(select(models.c.name, models.c.id)).tuples().all())
+        known = dict(connection.execute(select(models.c.name, models.c.id)).all())
     return known
 
 
