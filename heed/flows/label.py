@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import logging
 import socket
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -29,59 +29,57 @@ from heed.labeling.simulated import SimulatedLabeler, Taste, by_length
 from heed.labeling.store import people, reading, tasks
 from heed.labeling.store.database import Database, sqlite_url
 from heed.labeling.store.people import LabelerGroup
+from heed.labeling.store.tasks import NewTask
 from heed.settings.label import LabelSettings
 
 log = logging.getLogger("heed")
-OWNER = "owner"
+OWNER, DATABASE, SECRET = "owner", "labels.sqlite", "labels.secret"
 LOCAL = ("127.0.0.1", "localhost", "[::1]", "::1")
 
 
 def run(settings: LabelSettings) -> None:
     """Serve the page until Ctrl-C; or write an export; or let simulated labelers answer everything."""
     directory = place(settings)
-    guidelines = _guidelines(settings.guidelines)
-    with closing(opened(settings, directory)) as database:
-        if settings.export.path:
-            about = exports.write(database, export_of(settings), Path(settings.export.path).expanduser())
-            log.info("wrote  %s: %s rows of %s labelers", settings.export.path, about["rows"], len(about["labelers"]))
-            return
-        policy = policy_of(settings)
-        add_tasks(database, settings, policy)
-        with closing(server.bound(settings.host, settings.port)) as listener:
+    if settings.export.path:
+        export(settings, directory)
+        return
+    policy, guidelines = policy_of(settings), _guidelines(settings.guidelines)
+    new = new_tasks(settings)  # before anything is made: what cannot be read leaves nothing behind
+    with closing(server.bound(settings.host, settings.port)) as listener:
+        directory.mkdir(parents=True, exist_ok=True)
+        with closing(Database.open(settings.database or sqlite_url(directory / DATABASE))) as database:
             site = site_of(settings, Desk(database, policy), directory, guidelines)
+            add_tasks(database, new, policy)
             base = f"http://{_shown(settings.host)}:{listener.getsockname()[1]}"
-            links = invitations(database, settings, base)
             with _summary(database, directory):
                 if settings.simulate:
                     simulate(site, listener, base, settings)
                 else:
-                    _serve(site, listener, links, settings)
+                    _serve(site, listener, invitations(database, settings, base), settings)
 
 
 def place(settings: LabelSettings) -> Path:
-    """The directory of the database and its files."""
+    """The directory of the database and its files: a run's own, or one beside the file that is labeled."""
     if settings.output:
-        directory = Path(settings.output).expanduser()
-    elif not settings.sources:
+        return Path(settings.output).expanduser()
+    if not settings.sources:
         raise ConfigError("sources", "nothing to label is named", "write heed label RUN_OR_FILE")
-    else:
-        first = Path(sources.file_of(settings.sources[0])).expanduser()
-        is_run = (first.parent / "run.json").exists()
-        stem = first.name.partition(".")[0] or first.name
-        directory = first.parent if is_run else first.with_name(f"{stem}.labels")
-    if settings.sources and not settings.export.path:
-        directory.mkdir(parents=True, exist_ok=True)
-    if not directory.is_dir():
-        raise ConfigError("output", f"there is no {directory}", "name the directory that holds labels.sqlite")
-    return directory
+    first = Path(sources.file_of(settings.sources[0])).expanduser()
+    if (first.parent / "run.json").exists():
+        return first.parent
+    beside = first.parent if first.exists() else Path()  # a data set of the hub has no place here
+    return beside / f"{first.name.partition('.')[0] or first.name}.labels"
 
 
-def opened(settings: LabelSettings, directory: Path) -> Database:
-    """The database of labels. An export of labels that are not there is an error."""
-    path = directory / "labels.sqlite"
-    if settings.export.path and not settings.database and not path.exists():
+def export(settings: LabelSettings, directory: Path) -> None:
+    """Write labels as a file. Where there are no labels that is an error."""
+    if not settings.database and not (directory / DATABASE).exists():
         raise ConfigError("sources", f"there are no labels in {directory}", "label first: heed label RUN_OR_FILE")
-    return Database.open(settings.database or sqlite_url(path))
+    wanted = settings.export
+    chosen = Export(wanted.format, wanted.group, wanted.labelers, wanted.ties, wanted.agreement)
+    with closing(Database.open(settings.database or sqlite_url(directory / DATABASE))) as database:
+        about = exports.write(database, chosen, Path(wanted.path).expanduser())
+    log.info("wrote  %s: %s rows of %s labelers", wanted.path, f"{about['rows']:,}", len(about["labelers"]))
 
 
 def policy_of(settings: LabelSettings) -> Policy:
@@ -98,25 +96,27 @@ def policy_of(settings: LabelSettings) -> Policy:
     )
 
 
-def export_of(settings: LabelSettings) -> Export:
-    """What is wanted of the labels."""
-    wanted = settings.export
-    return Export(wanted.format, wanted.group, wanted.labelers, wanted.ties, wanted.agreement)
-
-
-def add_tasks(database: Database, settings: LabelSettings, policy: Policy) -> None:
-    """Add the tasks of the sources that are not there yet, and the gold questions; ask for answers."""
+def new_tasks(settings: LabelSettings) -> list[NewTask]:
+    """The tasks of the sources, and the gold questions."""
     new = sources.read_tasks(settings.sources, settings.mode, settings.seed) if settings.sources else []
     gold = sources.read_gold(settings.gold, settings.mode) if settings.gold else []
     if len(gold) < settings.screening:
         told = f"holds {len(gold)} gold questions for this mode, and screening asks {settings.screening}"
         raise ConfigError(settings.gold, told, "add gold questions, or lower --screening")
+    return [*new, *gold]
+
+
+def add_tasks(database: Database, new: Sequence[NewTask], policy: Policy) -> None:
+    """Add the tasks that are not there yet; ask for answers."""
+    groups: tuple[LabelerGroup, ...] = ("train", "held_out")
     with database.write() as connection:
-        added = tasks.add(connection, [*new, *gold])
-        groups: tuple[LabelerGroup, ...] = ("train", "held_out")
+        added = tasks.add(connection, new)
         assignment.ask(connection, policy, groups)
         whole, ranked, written = reading.how_many(connection)
-    log.info("labels %s tasks (%s new), %s rankings, %s demonstrations", whole, len(added), ranked, written)
+    log.info(
+        "labels %s tasks (%s new), %s rankings, %s demonstrations",
+        f"{whole:,}", f"{len(added):,}", f"{ranked:,}", f"{written:,}",
+    )  # fmt: skip
 
 
 def site_of(settings: LabelSettings, desk: Desk, directory: Path, guidelines: str) -> Site:
@@ -137,7 +137,7 @@ def site_of(settings: LabelSettings, desk: Desk, directory: Path, guidelines: st
     hosts = [*LOCAL, *([public.hostname] if public.hostname else [])]
     return Site(
         desk=desk,
-        sessions=Sessions(installation_secret(directory / "labels.secret")),
+        sessions=Sessions(installation_secret(directory / SECRET)),
         hosts=hosts,
         guidelines=guidelines,
         likert=settings.likert,
@@ -168,11 +168,10 @@ def simulate(site: Site, listener: socket.socket, base: str, settings: LabelSett
     local = settings.model_copy(update={"invite": names, "public": ""})
     links = invitations(site.desk.database, local, base)
     with server.serving(application(site), listener):
-        crew = [threading.Thread(target=_work, args=(links[name], _taste(settings, k))) for k, name in enumerate(names)]
-        for each in crew:
-            each.start()
-        for each in crew:
-            each.join()
+        with ThreadPoolExecutor(len(names)) as crew:
+            busy = [crew.submit(_work, links[name], _taste(settings, k)) for k, name in enumerate(names)]
+        for each in busy:
+            each.result()  # raises what went wrong there
 
 
 def _work(link: str, taste: Taste) -> None:
@@ -207,15 +206,24 @@ def _serve(site: Site, listener: socket.socket, links: dict[str, str], settings:
 
 @contextmanager
 def _summary(database: Database, directory: Path) -> Iterator[None]:
-    """Keep the files of labels up to date, and say at the end where they are and what to run next."""
-    with kept_up_to_date(database, directory):
-        yield
+    """Keep the files of labels up to date, and say at the end, SIGTERM's too, where they are and what to run next."""
+    try:
+        with kept_up_to_date(database, directory):
+            yield
+    finally:
+        _tell(database, directory)
+
+
+def _tell(database: Database, directory: Path) -> None:
+    with database.read() as connection:
+        named = [name for name in tasks.model_names(connection) if name]
+    model = named[0] if len(named) == 1 else "MODEL"
     for name, rows in write_files(database, directory).items():
         log.info("wrote  %s: %s rows", directory / name, f"{rows:,}")
         if rows and name == RANKINGS:
-            log.info("next   heed reward --model MODEL --data %s --output runs/reward", directory / name)
+            log.info("next   heed reward --model %s --data %s --output runs/reward", model, directory / name)
         if rows and name == DEMONSTRATIONS:
-            log.info("next   heed sft --model MODEL --data %s --output runs/sft", directory / name)
+            log.info("next   heed sft --model %s --data %s --output runs/sft", model, directory / name)
 
 
 def _guidelines(path: str) -> str:

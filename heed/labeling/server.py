@@ -38,6 +38,7 @@ def bound(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host.strip("[]"), port))
+        listener.listen(MOST_CONNECTIONS)  # whoever opens the link at once waits for the server, and is not refused
     except OSError as error:
         listener.close()
         hint = "another program uses it; --port 0 takes any that is free" if error.errno else "name another address"

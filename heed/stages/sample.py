@@ -47,7 +47,7 @@ def run(settings: SampleSettings) -> Path:
         write_jsonl(run_dir.path / "candidates.jsonl", candidates)
         run_dir.write_json("report.json", report(prompts, candidates, answers, settings.seed))
         print_completions(table(candidates[:SHOWN]), f"{settings.model}, {settings.responses} responses a prompt")
-        run_dir.finished(f"heed reward --model {settings.model} --data RANKINGS.jsonl --output runs/reward")
+        run_dir.finished(f"heed label {settings.output}")
     return run_dir.path
 
 

@@ -98,6 +98,11 @@ def keys(connection: Connection) -> dict[int, str]:
     return dict(connection.execute(select(tasks.c.id, tasks.c.key).where(~tasks.c.gold_known)).all())
 
 
+def model_names(connection: Connection) -> list[str]:
+    """Every model that wrote a candidate, in alphabetical order."""
+    return list(connection.execute(select(models.c.name).order_by(models.c.name)).scalars())
+
+
 def key_and_size(connection: Connection, task: int) -> tuple[str, int]:
     """A task's key, and how many candidates it has."""
     counted = select(func.count()).select_from(candidates).where(candidates.c.task_id == task).scalar_subquery()
