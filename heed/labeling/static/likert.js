@@ -8,7 +8,7 @@ export function open(task, session, desk) {
   let current = 0;
   const past = [];
   const rated = ratings(session, task.cards, task.draft, (before) => {
-    past.push(before);
+    past.push({ before, slot: current });
     show();
     desk.changed();
   });
@@ -56,7 +56,9 @@ export function open(task, session, desk) {
     answer: () => ({ path: "/api/rank", body: { judged: judged() } }),
     undo: () => {
       if (!past.length) return false;
-      rated.restore(past.pop());
+      const { before, slot } = past.pop();
+      rated.restore(before);
+      focusCard(made[slot]);
       show();
       desk.changed();
       return true;

@@ -65,7 +65,7 @@ function matrix(found) {
 function won(share) {
   if (!share?.n) return element("td", {}, "–");
   const made = element("td", { class: "heat" }, figure(share));
-  made.style.setProperty("--share", `${Math.round(35 * share.estimate)}%`);
+  made.style.setProperty("--share", `${Math.round(30 * share.estimate)}%`);
   return made;
 }
 

@@ -38,14 +38,14 @@ export function open(task, session, desk) {
   // ── steps, each of which can be taken back ──
 
   function stepped(before) {
-    past.push({ tiers, none, rated: rated?.snapshot(), ...before });
+    past.push({ tiers, none, current, rated: rated?.snapshot(), ...before });
     show();
     desk.changed();
   }
 
   function step(next, slot, words) {
     if (JSON.stringify(next) === JSON.stringify(tiers)) return;
-    const before = { tiers };
+    const before = { tiers, current };
     tiers = next;
     current = slot;
     stepped(before);
@@ -134,7 +134,7 @@ export function open(task, session, desk) {
   function undo() {
     const before = past.pop();
     if (!before) return false;
-    ({ tiers, none } = before);
+    ({ tiers, none, current } = before);
     if (rated) rated.restore(before.rated);
     show();
     desk.say("One step taken back.");

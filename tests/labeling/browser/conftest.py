@@ -39,6 +39,7 @@ PHONE: dict[str, Any] = {
     "is_mobile": True,
     "device_scale_factor": 2,
 }
+MODEL = " <img src=x onerror=alert(2)>"
 GUIDELINES = "Prefer what helps.\nThen what is true.\nThen what is harmless."
 
 
@@ -112,9 +113,9 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Running]]:
 
 
 def task(kind: Kind, prompt: str | Sequence[Turn], responses: Sequence[str]) -> NewTask:
-    """A task; response k is of the model `secret-k`."""
+    """A task; response k is of a model whose name begins with `secret-k`."""
     turns = (Turn("user", prompt),) if isinstance(prompt, str) else tuple(prompt)
-    return NewTask(kind, turns, tuple(Candidate(text, True, f"secret-{k}") for k, text in enumerate(responses)))
+    return NewTask(kind, turns, tuple(Candidate(text, True, f"secret-{k}{MODEL}") for k, text in enumerate(responses)))
 
 
 @dataclass
