@@ -34,6 +34,7 @@ from heed.settings.label import LabelSettings
 
 log = logging.getLogger("heed")
 OWNER, DATABASE, SECRET = "owner", "labels.sqlite", "labels.secret"
+LONGEST_NAME = 80
 LOCAL = ("127.0.0.1", "localhost", "[::1]", "::1")
 
 
@@ -43,6 +44,7 @@ def run(settings: LabelSettings) -> None:
     if settings.export.path:
         export(settings, directory)
         return
+    _check_names([*settings.invite, *settings.invite_held_out])
     policy, guidelines = policy_of(settings), _guidelines(settings.guidelines)
     new = new_tasks(settings)  # before anything is made: what cannot be read leaves nothing behind
     with closing(server.bound(settings.host, settings.port)) as listener:
@@ -99,6 +101,10 @@ def policy_of(settings: LabelSettings) -> Policy:
 def new_tasks(settings: LabelSettings) -> list[NewTask]:
     """The tasks of the sources, and the gold questions."""
     new = sources.read_tasks(settings.sources, settings.mode, settings.seed) if settings.sources else []
+    if settings.screening and not settings.gold:
+        raise ConfigError(
+            "--screening", "needs gold questions", "give rankings that are known to be right: --gold FILE"
+        )
     gold = sources.read_gold(settings.gold, settings.mode) if settings.gold else []
     if len(gold) < settings.screening:
         told = f"holds {len(gold)} gold questions for this mode, and screening asks {settings.screening}"
@@ -141,6 +147,7 @@ def site_of(settings: LabelSettings, desk: Desk, directory: Path, guidelines: st
         hosts=hosts,
         guidelines=guidelines,
         likert=settings.likert,
+        public=settings.public.rstrip("/"),
         secure_host=public.hostname if public.scheme == "https" and public.hostname else "",
     )
 
@@ -224,6 +231,15 @@ def _tell(database: Database, directory: Path) -> None:
             log.info("next   heed reward --model %s --data %s --output runs/reward", model, directory / name)
         if rows and name == DEMONSTRATIONS:
             log.info("next   heed sft --model %s --data %s --output runs/sft", model, directory / name)
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """A name stands in a link's line and on the quality page."""
+    for name in names:
+        if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable() or name == OWNER:
+            raise ConfigError("--invite", f"{name!r} is no name of a labeler", "a name is one line, and not `owner`")
+    if len(set(names)) < len(names):
+        raise ConfigError("--invite", "somebody is named twice", "each labeler has a name of their own")
 
 
 def _guidelines(path: str) -> str:

@@ -14,6 +14,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp
 
 from heed.labeling.doors import Site
+from heed.labeling.people_page import router as people_router
 from heed.labeling.routes import router, templates
 from heed.labeling.security import MAX_BODY, ForeignPages
 from heed.labeling.slots import Refused
@@ -24,6 +25,7 @@ def application(site: Site) -> ASGIApp:
     app = FastAPI(title="heed", openapi_url=None, docs_url=None, redoc_url=None)
     app.state.site = site
     app.include_router(router)
+    app.include_router(people_router)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
     app.add_exception_handler(HTTPException, _refused_by_http)
     app.add_exception_handler(Refused, _refused)

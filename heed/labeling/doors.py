@@ -20,13 +20,15 @@ RATE, BURST = 30.0, 90.0  # requests of one labeler: a second, at once
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Everything that the routes need. `hosts` are the names under which the page may be asked for."""
+    """Everything that the routes need. `hosts` are the names under which the page may be asked for, `public` is the
+    address in invitations (empty: the one at which the owner sees the page)."""
 
     desk: Desk
     sessions: Sessions
     hosts: Sequence[str]
     guidelines: str = ""
     likert: bool = True
+    public: str = ""
     secure_host: str = ""  # reached by https only: its cookies are not sent by http
     bucket: Bucket = field(default_factory=lambda: Bucket(RATE, BURST))
     backoff: BackOff = field(default_factory=BackOff)

@@ -1,4 +1,4 @@
-"""Every JSON message between the labeling page and its server. Those of the quality and models pages: `overview.py`.
+"""Every JSON message between the labeling page and its server. Those of the owner's pages: `overview.py`.
 
 Pages are shells of HTML; what they show comes as JSON. Every `POST` carries the header `X-Form-Token` (from
 `Session.form_token`, which also stands in `<meta name="form-token">`) and a body of the named message.
@@ -9,7 +9,8 @@ Pages are shells of HTML; what they show comes as JSON. Every `POST` carries the
 | GET  | `/enter?token=…` | anybody | the owner's one-time link → cookie, redirect to `/` |
 | GET  | `/invite?token=…` | anybody | `invite.html`: a form with the button that accepts the invitation |
 | POST | `/invite` | anybody | the form's `token` and `form_token` → cookie, redirect to `/` |
-| GET  | `/quality`, `/models`, `/chat` | owner (chat: labelers) | shells `quality.html`, `models.html`, `chat.html` |
+| GET  | `/quality`, `/models`, `/people` | owner | shells `quality.html`, `models.html`, `people.html` |
+| GET  | `/chat` | labelers | shell `chat.html` |
 | GET  | `/static/…` | anybody | scripts, styles |
 | GET  | `/api/session` | labelers | → `Session` |
 | GET  | `/api/progress` | labelers | → `Progress` |
@@ -22,6 +23,8 @@ Pages are shells of HTML; what they show comes as JSON. Every `POST` carries the
 | POST | `/api/undo` | labelers | `{}` → `Turnout`: the last answer is withdrawn, its task is in hand again, filled in |
 | GET  | `/api/quality` | owner | → `QualityPage` |
 | GET  | `/api/models?split=…` | owner | → `ModelsPage`; split is all, train or held_out |
+| GET  | `/api/people` | owner | → `PeoplePage` |
+| POST | `/api/people` | owner | `NewInvitation` → `Invitation` |
 | GET  | `/api/export?format=…` | owner | a file to download; formats: rankings, pairs, demonstrations, argilla, csv |
 | POST | `/api/chat` | labelers | `ChatPrompt` → `ChatAnswers` |
 | POST | `/api/vote` | labelers | `Vote` → `VoteReceipt` |

@@ -1,4 +1,4 @@
-"""The messages of the quality and models pages, `GET /api/quality` and `GET /api/models` (table in `messages.py`).
+"""The messages of the quality, models and people pages (table in `messages.py`).
 
 They are what `agreement.py` and `comparisons.py` find, field by field; what is not known (NaN there) is null here.
 """
@@ -91,3 +91,49 @@ class ModelsPage(Message):
     votes: int
     models: list[ModelRow] = Field(description="best first")
     matrix: list[WinCell]
+
+
+class GroupRow(Message):
+    """What a group of labelers is asked for and has given, over all tasks of a kind."""
+
+    group: str
+    kind: str
+    tasks: int
+    wanted: int
+    done: int
+
+
+class PersonRow(Message):
+    """Somebody who may come in."""
+
+    name: str
+    group: LabelerGroup
+    status: Literal["screening", "admitted", "refused"]
+    owner: bool
+    answers: int
+    skips: int
+    at_work: bool = Field(description="holds a task right now")
+    link_unused: bool = Field(description="the newest link has not been used")
+
+
+class PeoplePage(Message):
+    """Who labels, and how far they have come."""
+
+    groups: list[GroupRow]
+    people: list[PersonRow]
+
+
+class NewInvitation(Message):
+    """Who is to be invited."""
+
+    name: str = Field(min_length=1, max_length=80)
+    group: LabelerGroup = "train"
+
+
+class Invitation(Message):
+    """A link: `path` at `public`, or where that is empty at the address of the page itself. It is told only now."""
+
+    name: str
+    group: LabelerGroup
+    path: str
+    public: str

@@ -76,6 +76,12 @@ def models(request: Request, site: TheSite, visitor: TheVisitor, person: TheOwne
     return _page(request, "models.html", site, visitor, person)
 
 
+@router.get("/people")
+def people(request: Request, site: TheSite, visitor: TheVisitor, person: TheOwner) -> HTMLResponse:
+    """Who labels, and links for more people."""
+    return _page(request, "people.html", site, visitor, person)
+
+
 def _page(request: Request, template: str, site: Site, visitor: Visitor, person: Labeler) -> HTMLResponse:
     context = {
         "mode": site.desk.policy.mode,

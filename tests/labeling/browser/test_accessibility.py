@@ -72,6 +72,7 @@ def test_nothing_serious_on_the_other_pages(serve, enter, look):
     for path, ready in (
         ("/quality", "#report table"),
         ("/models", "#report table"),
+        ("/people", "#report table"),
         ("/invite?token=x", "form"),
         ("/x", "h1"),
     ):

@@ -114,6 +114,35 @@ def test_quality_page_shows_the_figures(serve, enter):
     owner.page.get_by_text("No model’s responses have been judged by these labelers yet.").wait_for()
 
 
+def test_somebody_is_invited_on_the_people_page(serve, enter):
+    running = serve([("Prompt", TWO), ("Prompt 2", TWO)])
+    owner = enter(running, "olga", owner=True)
+    page = owner.page
+    page.get_by_role("link", name="People").click()
+    page.get_by_label("Name").fill("Bo <b>")
+    page.get_by_label("Group").select_option("held_out")
+    page.get_by_role("button", name="Make a link").click()
+    link = page.get_by_label("Link", exact=True)
+    link.wait_for()
+    row = page.locator("tr", has=page.get_by_role("rowheader", name="Bo <b>", exact=True))
+    row.get_by_text("link not used yet").wait_for()
+    assert link.input_value().startswith(f"{running.url}/invite?token=")
+    guest = page.context.browser.new_context()
+    guest_page = guest.new_page()
+    guest_page.goto(link.input_value())
+    guest_page.get_by_role("button", name="Begin").click()
+    guest_page.locator("#rest").wait_for()  # held-out labelers are asked for nothing here
+    guest.close()
+    page.reload()
+    assert re.search(r"held out\s+admitted\s+0\s+0\s+–", row.inner_text())
+    page.get_by_label("Name").fill("olga")
+    page.get_by_role("button", name="Make a link").click()
+    page.get_by_role("alert").get_by_text("this is the owner's name").wait_for()
+        page.get_by_text("this is the owner's name")
+    ).wait_for()
+    owner.faults.clear()  # the refused invitation
+
+
 def test_strangers_get_a_page_that_says_what_to_do(serve, enter):
     running = serve([("Prompt", TWO)])
     visit = enter(running)
