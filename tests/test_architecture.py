@@ -18,7 +18,7 @@ FLOORS = {
     "errors": 0,
     "formulas": 1, "records": 1, "batches": 1, "config": 1, "settings": 1,
     "models": 2, "data": 2, "training": 2, "doctor": 2, "report": 2,
-    "stages": 3, "pocket": 3,
+    "stages": 3, "pocket": 3, "labeling": 3,
     "flows": 4,
     "cli": 5,
 }  # fmt: skip

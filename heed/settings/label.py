@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from heed.settings.common import Settings
 
@@ -86,18 +86,3 @@ class LabelSettings(Settings):
     simulate: Literal["", "gold", "short", "long", "random"] = Field(
         "", description="simulated labelers of this taste answer everything over HTTP, then the server stops"
     )
-
-    @field_validator("invite", "invite_held_out")
-    @classmethod
-    def _names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        """A name is printed, and stands in the quality page."""
-        for name in names:
-            if not name.strip() or len(name) > 80 or not name.isprintable() or name == "owner":
-                raise ValueError(f"{name!r} is no name of a labeler")
-        return names
-
-    @model_validator(mode="after")
-    def _consistent(self) -> LabelSettings:
-        if self.screening and not self.gold:
-            raise ValueError("`screening` needs gold questions: give --gold FILE")
-        return self

@@ -95,6 +95,8 @@ MISTAKES = [
     (["--gold", "none.jsonl"], "there is no such file"),
     (["--guidelines", "none.txt"], "cannot read none.txt"),
     (["--invite", "owner"], "is no name"),
+    (["--invite", "anna", "anna"], "named twice"),
+    (["--invite", "anna", "--invite-held-out", "anna"], "named twice"),
     (["--database", "mysql://x/y"], "neither SQLite nor PostgreSQL"),
     (["--mode", "rnak"], "rnak"),
 ]
