@@ -12,7 +12,7 @@ import logging
 import socket
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -24,6 +24,7 @@ from heed.labeling.desk import Desk
 from heed.labeling.doors import Site
 from heed.labeling.export_rows import Export
 from heed.labeling.files import DEMONSTRATIONS, RANKINGS, kept_up_to_date, write_files
+from heed.labeling.interview import Models
 from heed.labeling.security import Sessions, installation_secret
 from heed.labeling.simulated import SimulatedLabeler, Taste, by_length
 from heed.labeling.store import people, reading, tasks
@@ -47,17 +48,20 @@ def run(settings: LabelSettings) -> None:
     _check_names([*settings.invite, *settings.invite_held_out])
     policy, guidelines = policy_of(settings), _guidelines(settings.guidelines)
     new = new_tasks(settings)  # before anything is made: what cannot be read leaves nothing behind
-    with closing(server.bound(settings.host, settings.port)) as listener:
+    with ExitStack() as opened:
+        models = _models(settings, opened)
+        listener = opened.enter_context(closing(server.bound(settings.host, settings.port)))
         directory.mkdir(parents=True, exist_ok=True)
-        with closing(Database.open(settings.database or sqlite_url(directory / DATABASE))) as database:
-            site = site_of(settings, Desk(database, policy), directory, guidelines)
-            add_tasks(database, new, policy)
-            base = f"http://{_shown(settings.host)}:{listener.getsockname()[1]}"
-            with _summary(database, directory):
-                if settings.simulate:
-                    simulate(site, listener, base, settings)
-                else:
-                    _serve(site, listener, invitations(database, settings, base), settings)
+        url = settings.database or sqlite_url(directory / DATABASE)
+        database = opened.enter_context(closing(Database.open(url)))
+        site = site_of(settings, Desk(database, policy), directory, guidelines, models)
+        add_tasks(database, new, policy)
+        base = f"http://{_shown(settings.host)}:{listener.getsockname()[1]}"
+        with _summary(database, directory):
+            if settings.simulate:
+                simulate(site, listener, base, settings)
+            else:
+                _serve(site, listener, invitations(database, settings, base), settings)
 
 
 def place(settings: LabelSettings) -> Path:
@@ -125,7 +129,9 @@ def add_tasks(database: Database, new: Sequence[NewTask], policy: Policy) -> Non
     )  # fmt: skip
 
 
-def site_of(settings: LabelSettings, desk: Desk, directory: Path, guidelines: str) -> Site:
+def site_of(
+    settings: LabelSettings, desk: Desk, directory: Path, guidelines: str, models: Models | None = None
+) -> Site:
     """What the application serves. Beyond this machine it refuses without invited labelers and an address for them."""
     public = urlsplit(settings.public)
     if settings.public and (public.scheme not in ("http", "https") or not public.hostname):
@@ -240,6 +246,17 @@ def _check_names(names: Sequence[str]) -> None:
             raise ConfigError("--invite", f"{name!r} is no name of a labeler", "a name is one line, and not `owner`")
     if len(set(names)) < len(names):
         raise ConfigError("--invite", "somebody is named twice", "each labeler has a name of their own")
+
+
+def _models(settings: LabelSettings, opened: ExitStack) -> Models | None:
+    """The process with the two models that labelers talk to, if they are to talk at all."""
+    if not settings.chat:
+        return None
+    if len(settings.chat) != 2:
+        raise ConfigError("--chat", f"compares two models, not {len(settings.chat)}", "write --chat runs/sft runs/ppo")
+    models = opened.enter_context(Models(settings.chat))
+    models.start()
+    return models
 
 
 def _guidelines(path: str) -> str:

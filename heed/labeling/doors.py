@@ -11,6 +11,7 @@ from fastapi.responses import RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
 from heed.labeling.desk import Desk
+from heed.labeling.interview import Interview
 from heed.labeling.security import SESSION_SECONDS, BackOff, Bucket, Sessions, Visitor, retry_after
 from heed.labeling.store import people
 from heed.labeling.store.people import Labeler
@@ -29,6 +30,7 @@ class Site:
     guidelines: str = ""
     likert: bool = True
     public: str = ""
+    interview: Interview | None = None
     secure_host: str = ""  # reached by https only: its cookies are not sent by http
     bucket: Bucket = field(default_factory=lambda: Bucket(RATE, BURST))
     backoff: BackOff = field(default_factory=BackOff)

@@ -18,8 +18,10 @@ from heed.labeling import messages
 from heed.labeling.doors import Site, TheOwner, ThePerson, TheSite, TheVisitor, sign_in
 from heed.labeling.export_rows import Export, FormatName
 from heed.labeling.exports import download
+from heed.labeling.interview import Interview
 from heed.labeling.overview import ModelsPage, QualityPage
 from heed.labeling.security import Visitor
+from heed.labeling.slots import Refused
 from heed.labeling.store.people import Labeler
 
 templates = Jinja2Templates(Path(__file__).parent / "templates")  # autoescape is on for .html
@@ -105,7 +107,7 @@ def session(site: TheSite, visitor: TheVisitor, person: ThePerson) -> messages.S
         form_token=site.sessions.form_token(visitor.nonce),
         guidelines=site.guidelines,
         likert=site.likert,
-        chat=False,
+        chat=site.interview is not None,
     )
 
 
@@ -155,6 +157,34 @@ def skip(site: TheSite, visitor: TheVisitor, body: messages.Skip) -> messages.Re
 def undo(site: TheSite, visitor: TheVisitor, body: messages.Nothing) -> messages.Turnout:
     """Withdraw the last answer."""
     return site.desk.undo(visitor.labeler)
+
+
+# ── chat and rate ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@router.get("/chat")
+def chat(request: Request, site: TheSite, visitor: TheVisitor, person: ThePerson) -> HTMLResponse:
+    """Talk to two models."""
+    _interview(site)
+    return _page(request, "chat.html", site, visitor, person)
+
+
+@router.post("/api/chat")
+def ask(site: TheSite, visitor: TheVisitor, body: messages.ChatPrompt) -> messages.ChatAnswers:
+    """Both models' answers."""
+    return _interview(site).ask(visitor.labeler, body)
+
+
+@router.post("/api/vote")
+def vote(site: TheSite, visitor: TheVisitor, body: messages.Vote) -> messages.VoteReceipt:
+    """Whose answer was better."""
+    return _interview(site).vote(visitor.labeler, body)
+
+
+def _interview(site: Site) -> Interview:
+    if site.interview is None:
+        raise Refused(404, "there is nobody to talk to: start the server with --chat MODEL MODEL")
+    return site.interview
 
 
 # ── for the owner ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -69,6 +69,10 @@ class LabelSettings(Settings):
     lease_minutes: float = Field(15.0, gt=0, description="a task that is left alone for so long goes to somebody else")
     seed: int = Field(0, ge=0, description="seed of the order in which a labeler sees the responses of a task")
 
+    chat: tuple[str, ...] = Field(
+        (), max_length=2, description="two checkpoints to talk to and to compare, on a page of their own"
+    )
+
     invite: tuple[str, ...] = Field((), description="names of labelers to print a link for; each works once")
     invite_held_out: tuple[str, ...] = Field(
         (), description="the same for held-out labelers, whose labels are kept from training"
