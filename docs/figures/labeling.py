@@ -1,20 +1,23 @@
-"""Screenshots of every page of `heed label` for docs/labeling.md: `python docs/figures/labeling.py`, half a minute.
+"""Screenshots of every page of `heed label` for docs/labeling.md: `python docs/figures/labeling.py`, about a minute.
 
-Fills a database in memory's stead (a temporary directory), starts the real server and looks at it with Chromium.
+Fills databases in a temporary directory, starts the real server on them and looks at it with Chromium.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import random
 import shutil
 import socket
+import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
 
 import uvicorn
+from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from heed.labeling import assignment
@@ -22,6 +25,7 @@ from heed.labeling.app import application
 from heed.labeling.assignment import Policy
 from heed.labeling.desk import Desk
 from heed.labeling.doors import Site
+from heed.labeling.interview import Interview, Models
 from heed.labeling.messages import Judged, Mode, Submission
 from heed.labeling.messages import Task as ShownTask
 from heed.labeling.security import Sessions
@@ -67,7 +71,7 @@ QUESTIONS: dict[str, dict[str, str]] = {
         "base": "Out of office: the best 10 notes of 2021, ranked by our readers.",
     },
     "What is the difference between a fjord and a bay?": {
-        "ppo-ptx": "A fjord is a long, narrow and deep inlet with steep sides that a glacier carved and the sea filled. "
+        "ppo-ptx": "A fjord is a long, narrow, deep inlet with steep sides that a glacier carved and the sea filled. "
         "A bay is any wide bend of the coast where the sea reaches into the land; it may have any origin and is often "
         "shallow.",
         "ppo": "A fjord was carved by a glacier: it is narrow, deep and steep, and often deeper inland than at its "
@@ -76,6 +80,20 @@ QUESTIONS: dict[str, dict[str, str]] = {
         "base": "Fjord, bay, gulf, strait, sound, inlet, cove, creek, lagoon",
     },
 }
+CHAT = """
+import json, sys
+print(json.dumps({"models": sys.argv[1:]}), flush=True)
+SAID = {
+    1: ("Yes, it is rude to leave without saying goodbye.",
+        "At a big party nobody minds: thanks by message the next day are enough. Tell somebody only "
+        "if they would look for you, or wait with a taxi."),
+    3: ("At a dinner for four you should say goodbye.",
+        "There it would be noticed. Say so when a course ends, thank the host at the door, and go."),
+}
+for line in sys.stdin:
+    texts = SAID[len(json.loads(line)["turns"])]
+    print(json.dumps({"answers": [{"text": text, "finished": True} for text in texts]}), flush=True)
+"""
 PEOPLE = {"Anna": (0.5, 34), "Boris": (0.7, 52), "Chen": (1.0, 41), "Dora": (0.6, 27)}
 """Labelers: spread of their taste, usual seconds for a task."""
 
@@ -89,7 +107,10 @@ def question(prompt: str, texts: dict[str, str], kind: Kind, keep: int = 4) -> N
 def database(directory: Path, kind: Kind, judged: int) -> Database:
     """The three questions, and before them `judged` short ones that only the figures know."""
     made = Database.open(sqlite_url(directory / f"{kind}-{judged}.sqlite"))
-    texts = [{model: f"{model} on {i}" + " and more" * ((7 * i) % 5 + k) for k, model in enumerate(MODELS)} for i in range(judged)]
+    texts = [
+        {model: f"{model} on {i}" + " and more" * ((7 * i) % 5 + k) for k, model in enumerate(MODELS)}
+        for i in range(judged)
+    ]
     keep = 2 if kind == "pairwise" else 4
     new = [question(f"Question {i}", each, kind) for i, each in enumerate(texts)]
     with made.write() as connection:
@@ -118,14 +139,18 @@ def answer_all(desk: Desk, everybody: dict[str, Labeler], count: int) -> None:
                 return
             models = [next(m for m in MODELS if card.text.startswith(f"{m} on ")) for card in shown.cards]
             judged = judge(shown, models, spread, draw)
-            desk.rank(everybody[name].id, Submission(task=shown.task, seconds=usual * draw.uniform(0.5, 1.8), judged=judged))
+            desk.rank(
+                everybody[name].id, Submission(task=shown.task, seconds=usual * draw.uniform(0.5, 1.8), judged=judged)
+            )
 
 
 class Stand:
     """A server with people, and the links that let them in."""
 
-    def __init__(self, directory: Path, mode: Mode, judged: int = 0, likert: bool = False) -> None:
-        policy = Policy(mode=mode, reviewers=3 if judged else 1)
+    def __init__(
+        self, directory: Path, mode: Mode, judged: int = 0, likert: bool = False, models: Models | None = None
+    ) -> None:
+        policy = Policy(mode=mode, reviewers=4)
         self.database = database(directory, policy.kind, judged)
         with self.database.write() as connection:
             assignment.ask(connection, policy, ["train", "held_out"])
@@ -140,8 +165,11 @@ class Stand:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
-        site = Site(desk, Sessions(b"screenshots" * 3), ("127.0.0.1",), GUIDELINES, likert)
-        self.server = uvicorn.Server(uvicorn.Config(application(site), host="127.0.0.1", port=port, log_level="warning"))
+        interview = Interview(self.database, models) if models else None
+        site = Site(desk, Sessions(b"screenshots" * 3), ("127.0.0.1",), GUIDELINES, likert, interview=interview)
+        self.server = uvicorn.Server(
+            uvicorn.Config(application(site), host="127.0.0.1", port=port, log_level="warning")
+        )
         self.thread = threading.Thread(target=self.server.run)
         self.thread.start()
         while not self.server.started:
@@ -161,7 +189,9 @@ class Stand:
         self.database.close()
 
 
-def come_in(browser: Browser, stand: Stand, name: str, owner: bool = False, **options: object) -> tuple[BrowserContext, Page]:
+def come_in(
+    browser: Browser, stand: Stand, name: str, owner: bool = False, **options: object
+) -> tuple[BrowserContext, Page]:
     """A signed-in page."""
     context = browser.new_context(**({"reduced_motion": "reduce"} | options))  # type: ignore[arg-type]
     page = context.new_page()
@@ -175,20 +205,24 @@ def come_in(browser: Browser, stand: Stand, name: str, owner: bool = False, **op
 def shoot(page: Page, name: str, whole: bool = False) -> None:
     """Save what is to be seen."""
     page.evaluate("document.fonts.ready")
-    page.screenshot(path=FIGURES / f"{name}.png", full_page=whole, animations="disabled", caret="hide")
+    taken = page.screenshot(full_page=whole, animations="disabled", caret="hide")
+    small = Image.open(io.BytesIO(taken)).convert("RGB").quantize(96, dither=Image.Dither.NONE)
+    small.save(FIGURES / f"{name}.png", optimize=True)
 
 
-def looks(browser: Browser, stand: Stand, name: str, act: object, whole: bool = False, owner: bool = False, path: str = "/") -> None:
+def looks(
+    browser: Browser, stand: Stand, name: str, act: object, whole: bool = False, owner: bool = False, path: str = "/"
+) -> None:
     """The same page light, dark and on a phone."""
     for look, options in {
         "light": {**DESK, "color_scheme": "light"},
         "dark": {**DESK, "color_scheme": "dark"},
         "phone": {**PHONE, "color_scheme": "light"},
     }.items():
-        context, page = come_in(browser, stand, "owner" if owner else "Anna", owner, **options)
+        context, page = come_in(browser, stand, "owner" if owner else look, owner, **options)
         if path != "/":
             page.goto(stand.url + path)
-            page.locator("#report:not([aria-busy])").wait_for()
+            page.locator("#report:not([aria-busy]), #desk:visible").wait_for()
         act(page, look)  # type: ignore[operator]
         shoot(page, f"{name}-{look}", whole and look != "phone")
         context.close()
@@ -207,6 +241,27 @@ def press(*keys: str) -> object:
 def write_something(page: Page, look: str) -> None:
     """An action of the mode write."""
     page.get_by_role("button", name="Begin from response A").click()
+
+
+def invite_somebody(page: Page, look: str) -> None:
+    """An action of the people page: a link, which ends with the database."""
+    page.get_by_label("Name").fill("Emil")
+    page.get_by_role("button", name="Make a link").click()
+    page.get_by_label("Link", exact=True).wait_for()
+
+
+def talk(page: Page, look: str) -> None:
+    """An action of the chat page: a question, answers, a vote, another question."""
+    for question, key in (
+        ("Is it rude to leave a party without saying goodbye?", "2"),
+        ("And at a dinner for four?", ""),
+    ):
+        page.get_by_label("Your message").fill(question)
+        page.keyboard.press("Enter")
+        page.locator(".card .text").first.wait_for()
+        if key:
+            page.keyboard.press(key)
+            page.locator("#said", has_text="Saved.").wait_for()
 
 
 def main() -> None:
@@ -233,9 +288,14 @@ def main() -> None:
             if name == "rank":
                 extras(browser, stand)
             stand.stop()
+        with Models(("runs/sft", "runs/ppo"), (sys.executable, "-c", CHAT)) as models:
+            stand = Stand(places, "rank", models=models)
+            looks(browser, stand, "chat", talk, path="/chat")
+            stand.stop()
         stand = Stand(places, "rank", judged=40)
         looks(browser, stand, "quality", press(), True, True, "/quality")
         looks(browser, stand, "models", press(), True, True, "/models")
+        looks(browser, stand, "people", invite_somebody, True, True, "/people")
         stand.stop()
         browser.close()
 
@@ -244,7 +304,7 @@ def extras(browser: Browser, stand: Stand) -> None:
     """Invitation, guidelines, keys, skip."""
     context = browser.new_context(**DESK, color_scheme="light")  # type: ignore[arg-type]
     page = context.new_page()
-    page.goto(stand.link("Anna"))
+    page.goto(stand.link("Emil"))
     shoot(page, "invite-light")
     page.get_by_role("button", name="Begin").click()
     page.locator("#desk:visible").wait_for()

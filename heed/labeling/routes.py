@@ -89,6 +89,7 @@ def _page(request: Request, template: str, site: Site, visitor: Visitor, person:
         "mode": site.desk.policy.mode,
         "labeler": person.name,
         "owner": person.owner,
+        "chat": site.interview is not None,
         "form_token": site.sessions.form_token(visitor.nonce),
     }
     return templates.TemplateResponse(request, template, context)

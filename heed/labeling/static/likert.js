@@ -12,7 +12,7 @@ export function open(task, session, desk) {
     show();
     desk.changed();
   });
-  const made = task.cards.map((shown, slot) => card(shown, slot, { foot: rated.foot(slot) }));
+  const made = task.cards.map((shown, slot) => card(shown, slot, { head: [rated.flag(slot)], foot: [rated.scale(slot)] }));
   const count = element("p", { class: "order count" });
   desk.cards.replaceChildren(...made);
   desk.strip.replaceChildren(count, element("div", { class: "actions" }, desk.submitButton));

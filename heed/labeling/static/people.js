@@ -3,7 +3,7 @@ import { get, post } from "./api.js";
 import { element } from "./dom.js";
 import { fill, percent, section, table, tile } from "./figures.js";
 
-const GROUPS = { train: "training", held_out: "held out" };
+const GROUPS = { train: "training", held_out: "held-out" };
 const KINDS = { rank: "rankings", pairwise: "comparisons", write: "demonstrations" };
 const form = document.getElementById("invite");
 const problem = document.getElementById("problem");
@@ -19,7 +19,8 @@ function load() {
 }
 
 function show(found) {
-  const tiles = found.groups.map(({ group, kind, tasks, wanted, done }) => {
+  const groups = found.groups.toSorted((a, b) => Object.keys(GROUPS).indexOf(a.group) - Object.keys(GROUPS).indexOf(b.group));
+  const tiles = groups.map(({ group, kind, tasks, wanted, done }) => {
     const share = wanted ? `${percent(done / wanted)} of ${wanted.toLocaleString("en")}` : "none asked for";
     const name = `${KINDS[kind] ?? kind} by ${GROUPS[group]} labelers`;
     return tile(name[0].toUpperCase() + name.slice(1), done.toLocaleString("en"), `${share}, ${tasks.toLocaleString("en")} tasks`);

@@ -21,7 +21,7 @@ export function open(task, session, desk) {
     button("Place next", { shown: String(slot + 1), class: "rank", onclick: () => place(slot) }),
   );
   const cards = task.cards.map((shown, slot) =>
-    card(shown, slot, { head: [placers[slot]], foot: rated ? rated.foot(slot) : [] }),
+    card(shown, slot, { head: rated ? [rated.flag(slot), placers[slot]] : [placers[slot]], foot: rated ? [rated.scale(slot)] : [] }),
   );
   const bottom = strip(letters, acts, desk.submitButton);
   desk.strip.replaceChildren(...bottom.elements);

@@ -52,7 +52,8 @@ export function ratings(session, cards, given, changed, { shift = false } = {}) 
   }
 
   return {
-    foot: (slot) => [ends(scales[slot], shift), openers[slot]],
+    scale: (slot) => ends(scales[slot], shift),
+    flag: (slot) => openers[slot],
     rate,
     openFlags,
     next: (slot) => cards.findIndex((_, other) => other > slot && state.likert[other] === null),

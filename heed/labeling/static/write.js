@@ -25,7 +25,7 @@ export function open(task, session, desk) {
   const editor = element("section", { class: "editor" }, element("header", {}, label, origin, size), text);
   desk.cards.replaceChildren(editor, ...made);
   desk.strip.replaceChildren(
-    element("p", { class: "order count" }, "What is written here teaches the model as a demonstration."),
+    element("p", { class: "order count" }, "Your text becomes a demonstration."),
     element("div", { class: "actions" }, desk.submitButton),
   );
   show(false);

@@ -6,9 +6,11 @@ import os
 import re
 import shutil
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from heed.labeling.app import application
 from heed.labeling.assignment import Policy
 from heed.labeling.desk import Desk
 from heed.labeling.doors import Site
+from heed.labeling.interview import Interview, Models
 from heed.labeling.messages import Mode
 from heed.labeling.security import Sessions
 from heed.labeling.store import people, tasks
@@ -40,6 +43,15 @@ PHONE: dict[str, Any] = {
     "device_scale_factor": 2,
 }
 MODEL = " <img src=x onerror=alert(2)>"
+PARROTS = """
+import json, sys
+print(json.dumps({"models": sys.argv[1:]}), flush=True)
+for line in sys.stdin:
+    turns = json.loads(line)["turns"]
+    said = f"{len(turns)} turns, the last was: {turns[-1]['content']}"
+    print(json.dumps({"answers": [{"text": said + end, "finished": True} for end in ("!", "?")]}), flush=True)
+"""
+"""Two models that repeat what they hear, `sft` with an exclamation mark and `ppo` with a question mark."""
 GUIDELINES = "Prefer what helps.\nThen what is true.\nThen what is harmless."
 
 
@@ -80,12 +92,14 @@ class Running:
 def serve(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     """`serve([(prompt, [response, …]), …], mode="rank", …)` starts a server with these tasks."""
     running: list[tuple[uvicorn.Server, threading.Thread, Database]] = []
+    opened = ExitStack()
 
     def start(
         shown: Sequence[tuple[str | Sequence[Turn], Sequence[str]]],
         mode: Mode = "rank",
         likert: bool = False,
         guidelines: str = GUIDELINES,
+        chat: bool = False,
         **rules: Any,
     ) -> Running:
         policy = Policy(mode=mode, **rules)
@@ -96,7 +110,11 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Running]]:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        site = Site(Desk(database, policy), Sessions(b"s" * 32), ("127.0.0.1",), guidelines, likert)
+        models = Models(("sft", "ppo"), (sys.executable, "-c", PARROTS)) if chat else None
+        interview = Interview(database, opened.enter_context(models)) if models else None
+        site = Site(
+            Desk(database, policy), Sessions(b"s" * 32), ("127.0.0.1",), guidelines, likert, interview=interview
+        )
         server = uvicorn.Server(uvicorn.Config(application(site), host="127.0.0.1", port=port, log_level="warning"))
         thread = threading.Thread(target=server.run)
         thread.start()
@@ -110,6 +128,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Running]]:
         server.should_exit = True
         thread.join()
         database.close()
+    opened.close()
 
 
 def task(kind: Kind, prompt: str | Sequence[Turn], responses: Sequence[str]) -> NewTask:

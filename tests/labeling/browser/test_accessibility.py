@@ -82,6 +82,20 @@ def test_nothing_serious_on_the_other_pages(serve, enter, look):
     owner.faults.clear()  # /x is not there
 
 
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+def test_nothing_serious_while_chatting(serve, enter, look):
+    visit = enter(serve([("Prompt", FOUR)], chat=True), **look)
+    visit.page.get_by_role("link", name="Chat").click()
+    visit.page.get_by_label("Your message").fill("Hello")
+    assert serious(visit.page) == []
+    visit.press("Enter")
+    visit.page.locator(".card .text").first.wait_for()
+    assert serious(visit.page) == []
+    visit.press("1")
+    visit.page.locator("#said", has_text="Saved.").wait_for()
+    assert serious(visit.page) == []
+
+
 def test_axe_would_find_something(serve, enter):
     visit = enter(serve([("Prompt", FOUR)]))
     visit.page.evaluate("document.querySelector('.submit').replaceChildren()")

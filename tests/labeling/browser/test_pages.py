@@ -114,6 +114,33 @@ def test_quality_page_shows_the_figures(serve, enter):
     owner.page.get_by_text("No model’s responses have been judged by these labelers yet.").wait_for()
 
 
+def test_two_models_are_talked_to_and_voted_on(serve, enter):
+    running = serve([("Prompt", TWO)], chat=True)
+    visit = enter(running)
+    page = visit.page
+    page.get_by_role("link", name="Chat").click()
+    message = page.get_by_label("Your message")
+    message.fill("Hello <b>there</b>")
+    message.press("Enter")
+    page.locator(".card .text").first.wait_for()
+    texts = page.locator(".card .text").all_inner_texts()
+    assert sorted(texts) == [f"1 turns, the last was: Hello <b>there</b>{end}" for end in "!?"]
+    assert "ppo" not in page.content() and "sft" not in page.content()
+    visit.press("2")
+    page.locator("#said", has_text="Saved.").wait_for()
+    wrote = {"!": "sft", "?": "ppo"}
+    assert page.locator(".card .author").all_inner_texts() == [wrote[text[-1]] for text in texts]
+    assert page.locator("#turns .words").all_inner_texts() == ["Hello <b>there</b>", texts[1]]
+    message.fill("Once more")
+    message.press("Enter")
+    page.locator(".card .text", has_text="3 turns, the last was: Once more").first.wait_for()
+    page.get_by_role("button", name="Both are bad").click()
+    page.locator("#said", has_text="Saved.").wait_for()
+    page.get_by_role("button", name="New conversation").click()
+    assert page.locator("#turns .turn").count() == 0
+    assert [row.preferred for row in running.rows("votes")] == ["second", "both_bad"]
+
+
 def test_somebody_is_invited_on_the_people_page(serve, enter):
     running = serve([("Prompt", TWO), ("Prompt 2", TWO)])
     owner = enter(running, "olga", owner=True)
@@ -134,12 +161,10 @@ def test_somebody_is_invited_on_the_people_page(serve, enter):
     guest_page.locator("#rest").wait_for()  # held-out labelers are asked for nothing here
     guest.close()
     page.reload()
-    assert re.search(r"held out\s+admitted\s+0\s+0\s+–", row.inner_text())
+    assert re.search(r"held-out\s+admitted\s+0\s+0\s+–", row.inner_text())
     page.get_by_label("Name").fill("olga")
     page.get_by_role("button", name="Make a link").click()
     page.get_by_role("alert").get_by_text("this is the owner's name").wait_for()
-        page.get_by_text("this is the owner's name")
-    ).wait_for()
     owner.faults.clear()  # the refused invitation
 
 
