@@ -74,6 +74,7 @@ COMMANDS = {
     "best-of-n": Command(
         "best_of_n:BestOfNSettings", "stages.best_of_n", "the baseline: draw n answers, keep the best"
     ),
+    "label": Command("label:LabelSettings", "flows.label", "the page on which people rank responses", "sources"),
     "doctor": Command(
         "doctor:DoctorSettings",
         "stages.doctor",
