@@ -123,7 +123,10 @@ class StageSettings(Settings):
         "auto",
         description="dtype of frozen weights; auto = bfloat16 where the processor has it and the model is large enough to gain",
     )
-    device: str = Field("auto", description="cpu, cuda, cuda:1, mps; auto = the accelerator if there is one")
+    device: str = Field(
+        "auto",
+        description="cpu, cuda, cuda:1, mps; auto = the accelerator if there is one, but cpu for models under 5 M weights",
+    )
 
     @classmethod
     def stage_name(cls) -> str:
