@@ -125,7 +125,7 @@ class StageSettings(Settings):
     )
     device: str = Field(
         "auto",
-        description="cpu, cuda, cuda:1, mps; auto = the accelerator if there is one, but cpu for models under 5 M weights",
+        description="cpu, cuda, cuda:1, mps; auto = an accelerator from 5 M weights on",
     )
 
     @classmethod

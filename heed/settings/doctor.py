@@ -29,5 +29,5 @@ with warnings.catch_warnings():
         seed: int = Field(0, ge=0, description="seed of the randomised test (T9)")
         dtype: DtypeName = Field("float32", description="dtype of the weights; the exact tests are made for float32")
         device: str = Field(
-            "auto", description="cpu, cuda, mps; auto = the accelerator, but cpu for models under 5 M weights"
+            "auto", description="cpu, cuda, mps; auto = an accelerator from 5 M weights on"
         )

@@ -45,5 +45,5 @@ class ChatSettings(Settings):
     seed: int = Field(0, ge=0, description="seed of the sampler")
     dtype: str = Field("auto", pattern="^(auto|float32|bfloat16)$", description="dtype of the weights")
     device: str = Field(
-        "auto", description="cpu, cuda, mps; auto = the accelerator, but cpu for models under 5 M weights"
+        "auto", description="cpu, cuda, mps; auto = an accelerator from 5 M weights on"
     )

@@ -12,9 +12,9 @@ import torch
 from heed.errors import CheckpointError, DataError
 from heed.evaluation.speaker import Reply
 from heed.models.checkpoint import write_metadata
-from heed.models.policy import Policy, save_policy
+from heed.models.policy import save_policy
 from heed.models.roles import Shelf
-from heed.records import Dialogue, Turn
+from heed.records import Dialogue
 from heed.settings.evaluate import ChatSettings
 from heed.stages import chat
 
