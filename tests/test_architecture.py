@@ -113,7 +113,9 @@ def test_formulas_import_arithmetic_and_nothing_else(path: Path) -> None:
 
 def test_the_package_is_imported_without_a_library() -> None:
     heavy = "{'torch', 'transformers', 'datasets', 'numpy', 'pandas', 'pydantic', 'rich', 'yaml'}"
-    code = f"import sys, heed; heed.load_policy; found = {heavy} & set(sys.modules); sys.exit(str(found) * bool(found))"
+    code = (
+        f"import sys, heed; heed.load_policy; found = {heavy} & set(sys.modules); sys.exit(bool(found) and str(found))"
+    )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
 

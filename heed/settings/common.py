@@ -125,7 +125,7 @@ class StageSettings(Settings):
     )
     device: str = Field(
         "auto",
-        description="cpu, cuda, cuda:1, mps; auto = an accelerator from 5 M weights on",
+        description="cpu, cuda, cuda:1, mps; auto = the accelerator from 5 M weights",
     )
 
     @classmethod
