@@ -139,7 +139,16 @@ def _lay_value(annotation: Any, given: _Given, container: dict[str, Any], name: 
             _lay_value(inside, given, group, [*name, str(key)], item)
         return
     given.flags.append(list(name))
-    container[name[-1]] = os.fspath(value) if isinstance(value, os.PathLike) else value
+    container[name[-1]] = _without_paths(value)
+
+
+def _without_paths(value: Any) -> Any:
+    """A program may give a path where a setting is text."""
+    if isinstance(value, Mapping):
+        return {key: _without_paths(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_paths(item) for item in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def _names(model: type[BaseModel], flag: str) -> list[str]:

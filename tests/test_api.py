@@ -53,10 +53,19 @@ def test_values_are_settings(seen: list[Any]) -> None:
     assert checked.epochs == 2
 
 
+def test_paths_are_texts_wherever_they_stand(stage: Stage) -> None:
+    settings: list[Any] = []
+    stage("stages.evaluate", settings.append)
+    heed.evaluate(models={"a": Path("x"), "b": "y"}, text=[Path("t.txt")], output=Path("o"))
+    (checked,) = settings
+    assert (checked.models, checked.text, checked.output) == ({"a": "x", "b": "y"}, ("t.txt",), "o")
+
+
 def test_a_recipe_goes_first_and_values_are_laid_over_it(seen: list[Any], tmp_path: Path) -> None:
     recipe = tmp_path / "run.yaml"
     recipe.write_text(
-        "set: {base: null}\nsft:\n  model: ${base}\n  output: o\n  epochs: 3\n  lora: {rank: 4, alpha: 7}\nppo: {steps: 1}\n"
+        "set: {base: null}\nsft:\n  model: ${base}\n  output: o\n  epochs: 3\n"
+        "  lora: {rank: 4, alpha: 7}\nppo: {steps: 1}\n"
     )
     heed.sft(recipe, set={"base": "gpt2"}, lora={"rank": 9})
     (checked,) = seen
@@ -86,7 +95,7 @@ def test_mistakes_are_told_in_pythons_words(seen: list[Any], values: dict[str, A
 def test_a_recipes_mistake_names_the_file(tmp_path: Path) -> None:
     recipe = tmp_path / "run.yaml"
     recipe.write_text("model: m\noutput: o\nepochs: many\n")
-    with pytest.raises(ConfigError, match="run.yaml: epochs: 'many'"):
+    with pytest.raises(ConfigError, match=r"run\.yaml: epochs: 'many'"):
         heed.sft(recipe)
     with pytest.raises(ConfigError, match="no such recipe file"):
         heed.sft(tmp_path / "other.yaml")
@@ -94,7 +103,7 @@ def test_a_recipes_mistake_names_the_file(tmp_path: Path) -> None:
 
 def test_errors_of_a_stage_are_translated_too() -> None:
     with pytest.raises(
-        ConfigError, match="^prompts: no prompts are named\nhint: give a file of prompts: prompts=FILE$"
+        ConfigError, match=r"^prompts: no prompts are named\nhint: give a file of prompts: prompts=FILE$"
     ):
         heed.sample(model="m", output="o")
 
