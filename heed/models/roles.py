@@ -71,6 +71,11 @@ class Shelf:
         return role
 
 
+def weight_count(checkpoint: Checkpoint) -> int:
+    """Weights of the transformer under a checkpoint, from its config alone."""
+    return parameter_count(checkpoint.base or checkpoint.path)
+
+
 @dataclass(frozen=True)
 class Roles:
     """The four models of PPO. `reference` and `reward` never change."""

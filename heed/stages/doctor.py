@@ -22,8 +22,9 @@ from heed.doctor.findings import TESTS
 from heed.doctor.rollouts import Rollouts, read_rollouts
 from heed.doctor.verdict import Verdict
 from heed.errors import ConfigError
+from heed.models.checkpoint import open_checkpoint
 from heed.models.policy import Policy
-from heed.models.roles import Roles, Shelf
+from heed.models.roles import Roles, Shelf, weight_count
 from heed.rl.rollout import RolloutWorker
 from heed.settings.doctor import DoctorSettings
 from heed.settings.ppo import PPOSettings
@@ -40,12 +41,17 @@ ANY = {"target", "set", "json"}
 
 def run(settings: DoctorSettings) -> int:
     """Test what is named, print what was tested and found; returns the exit code."""
+    return diagnose(settings).code
+
+
+def diagnose(settings: DoctorSettings) -> Verdict:
+    """Test what is named, print what was tested and found, and write it where `json` says."""
     verdict = examined(settings)
     print_verdict(verdict)
     if settings.json:
         write_json(Path(settings.json), verdict.as_dict())
         log.info("wrote  %s", settings.json)
-    return verdict.code
+    return verdict
 
 
 def examined(settings: DoctorSettings) -> Verdict:
@@ -73,7 +79,8 @@ def recipe_of(path: Path, variables: Mapping[str, str]) -> PPOSettings:
 
 def of_recipe(settings: PPOSettings, title: str) -> Verdict:
     """PPO begins as it would, in memory; nothing is written to the recipe's output."""
-    inputs, device = ppo.read(settings), pick_device(settings.device)
+    inputs = ppo.read(settings)
+    device = pick_device(settings.device, weight_count(inputs.sft))
     begun = ppo.prepare(settings, inputs, device, seed_everything(settings.seed, device))
     doctor = ppo.live_doctor(settings, begun.roles, None, allow_biased_kl=True)
     peak = partial(begun.update, settings.critic_warmup + settings.warmup_steps + 1)  # the first step at the peak
@@ -98,7 +105,8 @@ def of_run(path: Path) -> Verdict:
 
 def last_policy(path: Path, settings: PPOSettings, step: int) -> tuple[Chart, int, int]:
     """The policy that a run left answers more questions. Neither reward nor value model is needed for that."""
-    inputs, device = ppo.read(settings), pick_device(settings.device)
+    inputs = ppo.read(settings)
+    device = pick_device(settings.device, weight_count(inputs.sft))
     generator = seed_everything(settings.seed + step, device)
     dtype = "float32" if settings.lora.rank == 0 else settings.dtype
     shelf = Shelf(partial(pick_dtype, dtype, device), device)
@@ -137,7 +145,7 @@ def of_rollouts(settings: DoctorSettings) -> Verdict:
 
 def _models(settings: DoctorSettings, rollouts: Rollouts) -> tuple[Policy, Policy]:
     """Policy and reference. Of their tokenizers only two ids are needed, which the file may have."""
-    device = pick_device(settings.device)
+    device = pick_device(settings.device, weight_count(open_checkpoint(settings.model, "policy")))
     shelf = Shelf(partial(pick_dtype, settings.dtype, device), device)
     for name in (settings.model, settings.reference):
         put_on(shelf, name, pad=rollouts.pad, eos=rollouts.eos)
