@@ -1,6 +1,6 @@
 """Chat and rate: two models answer the same words, and the labeler says whose answer is better.
 
-The models live in a process of their own (`heed/stages/interview.py`): the page stays light, and lives on where a
+The models live in a process of their own (`heed/flows/interview.py`): the page stays light, and lives on where a
 model does not.
 """
 
@@ -33,7 +33,7 @@ class Models:
 
     def __init__(self, models: Sequence[str], command: Sequence[str] = ()) -> None:
         self.models = tuple(models)
-        self._command = [*(command or (sys.executable, "-m", "heed.stages.interview")), *models]
+        self._command = [*(command or (sys.executable, "-m", "heed.flows.interview")), *models]
         self._process: subprocess.Popen[str] | None = None
         self._turn = threading.Lock()
 

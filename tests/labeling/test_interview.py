@@ -114,21 +114,25 @@ def test_lines_of_json_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     from heed.errors import DataError
-    from heed.stages import interview as child
+    from heed.evaluation.speaker import Reply
+    from heed.flows import interview as child
+    from heed.settings.evaluate import ChatSettings
 
     class Parrot:
-        def __init__(self, cut: str) -> None:
-            self.cut = cut
+        def __init__(self, ends: bool) -> None:
+            self.ends = ends
 
-        def answer(self, dialogue: tuple[object, ...], generator: torch.Generator) -> str:
-            if len(dialogue) > 3:
+        def replies(
+            self, dialogues: list[tuple[object, ...]], longest: int, temperature: float, generator: torch.Generator
+        ) -> list[Reply]:
+            if len(dialogues[0]) > 3:
                 raise DataError("this message", "does not fit", "say it shorter")
-            return f"heard {len(dialogue)}{self.cut}"
+            return [Reply(f"heard {len(dialogues[0])}", self.ends)]
 
-    speakers = [Parrot(""), Parrot(" …")]
+    speakers = [Parrot(True), Parrot(False)]
     turns = [{"role": "user", "content": "hi"}]
     lines = [json.dumps({"turns": turns}), json.dumps({"turns": turns * 4})]
-    found = list(child.answers(speakers, lines, torch.Generator()))  # type: ignore[arg-type]
+    found = list(child.answers(speakers, lines, ChatSettings(models=("a", "b")), torch.Generator()))  # type: ignore[arg-type]
     assert found == [
         {"answers": [{"text": "heard 1", "finished": True}, {"text": "heard 1", "finished": False}]},
         {"problem": "this message: does not fit; say it shorter"},

@@ -1,6 +1,6 @@
 """The chat's other end for the labeling page: a process that holds the models and answers lines of JSON.
 
-    python -m heed.stages.interview runs/sft runs/ppo
+    python -m heed.flows.interview runs/sft runs/ppo
 
 A line asks `{"turns": [{"role", "content"}, …]}`; the next line of the output answers `{"answers": [{"text",
 "finished"}, …]}`, one for each model, or `{"problem": "…"}`. The first line says `{"models": [name, …]}`. The page
@@ -18,22 +18,26 @@ from typing import Any
 import torch
 
 from heed.errors import DataError, HeedError
+from heed.evaluation.speaker import Speaker
 from heed.records import dialogue_from_json
 from heed.settings.evaluate import ChatSettings
-from heed.stages.chat import CUT, Speaker, load
-from heed.training.device import seed_everything
+from heed.stages.chat import load
+from heed.training.randomness import seed_everything
 
 
-def answers(speakers: Sequence[Speaker], lines: Iterable[str], generator: torch.Generator) -> Iterator[dict[str, Any]]:
+def answers(
+    speakers: Sequence[Speaker], lines: Iterable[str], settings: ChatSettings, generator: torch.Generator
+) -> Iterator[dict[str, Any]]:
     """An answer to every line."""
+    options = settings.max_new_tokens, settings.temperature
     for line in lines:
         try:
             dialogue = dialogue_from_json(json.loads(line)["turns"], "this conversation")
-            texts = [speaker.answer(dialogue, generator) for speaker in speakers]
+            replies = [speaker.replies([dialogue], *options, generator)[0] for speaker in speakers]
         except DataError as error:
             yield {"problem": f"{error.where}: {error.what}; {error.hint}"}
             continue
-        yield {"answers": [{"text": text.removesuffix(CUT), "finished": not text.endswith(CUT)} for text in texts]}
+        yield {"answers": [{"text": reply.text, "finished": reply.ended} for reply in replies]}
 
 
 def main(models: Sequence[str]) -> int:
@@ -48,7 +52,7 @@ def main(models: Sequence[str]) -> int:
         return 2
     generator = seed_everything(settings.seed, speakers[0].policy.trunk.device)
     print(json.dumps({"models": [speaker.name for speaker in speakers]}), file=out)
-    for answer in answers(speakers, sys.stdin, generator):
+    for answer in answers(speakers, sys.stdin, settings, generator):
         print(json.dumps(answer), file=out)
     return 0
 
