@@ -112,6 +112,7 @@ CHECKS = [
         "_within",
         ("abs(mean) <= tolerance.mean", "mean <= tolerance.mean", "a large negative gap is within"),
         ("largest <= tolerance.largest", "True", "one token may be far off"),
+        ("p99 <= tolerance.p99", "True", "many tokens may be far off, each way"),
     ),
     *twins(
         "doctor/checks",
