@@ -85,6 +85,9 @@ COMMANDS = {
     "report": Command("report:ReportSettings", "flows.report", "runs → one HTML page: health, charts, samples", "runs"),
     "watch": Command("report:WatchSettings", "flows.watch", "the same page of a run while it trains", "run"),
     "chat": Command("evaluate:ChatSettings", "stages.chat", "talk to a checkpoint, or to two side by side", "models"),
+    "lineage": Command(
+        "lineage:LineageSettings", "flows.lineage", "a checkpoint → the data and the labels it came from", "checkpoint"
+    ),
     "env": Command("env:EnvSettings", "flows.env", "versions and machine: what a report of a bug needs"),
 }
 RESUME = "heed resume RUN goes on with a stopped run; heed resume RUN --setting value changes what may change."

@@ -97,10 +97,8 @@ def claim(place: Place, settings: DemoSettings) -> None:
             raise ConfigError("output", f"{place.root} holds files that are not a demo's", "choose a new directory")
         if not settings.overwrite and not settings.resume:
             finished = (place.root / "report.json").exists()
-            hint = "add --overwrite to replace it" + (
-                "" if finished else f", or go on with it: heed resume {place.root}"
-            )
-            raise ConfigError("output", f"{place.root} holds a demo", hint)
+            hint = "" if finished else f", or go on with it: heed resume {place.root}"
+            raise ConfigError("output", f"{place.root} holds a demo", f"add --overwrite to replace it{hint}")
     elif settings.resume:
         raise ConfigError("resume", f"{place.root} holds no demo", "leave --resume out to begin one")
     (place.root / "world").mkdir(parents=True, exist_ok=True)

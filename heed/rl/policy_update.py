@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from heed.formulas.ppo import approx_kl, clip_fraction, clipped_policy_loss, probability_ratio
+from heed.models.artefact import Artefact
 from heed.models.policy import Policy
 from heed.rl.minibatch import Loss, Minibatch, add_up
 from heed.rows.threads import RowThreads
@@ -76,6 +78,12 @@ class PolicyUpdate:
             "policy/clip_fraction": float(clip_fraction(now, old, gains, mask, self.clip_range) * share),
             "policy/ratio_first": float((probability_ratio(now, old, mask) - 1).abs().max()),
         }
+
+    def save_average(self, artefact: Artefact, path: Path) -> None:
+        """Write the policy with its averaged weights."""
+        assert self.average is not None
+        with self.average.applied():
+            artefact.save(self.policy, path)
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, moments, averaged weights."""

@@ -14,13 +14,15 @@ from transformers import PreTrainedTokenizerBase
 
 from heed.clinic.live import LiveDoctor
 from heed.data.order import EndlessOrder
+from heed.data.provenance import provenance
 from heed.data.template import Template
 from heed.errors import CheckpointError, ConfigError, DataError
 from heed.formulas.advantages import shaped_rewards
-from heed.models.artefact import Artefact, TemplateUsed
+from heed.models.artefact import Artefact, TemplateUsed, check_saveable, save_parts
 from heed.models.card import made_with
 from heed.models.checkpoint import Checkpoint, open_checkpoint
 from heed.models.external_reward import ExternalReward
+from heed.models.lineage import lineage, parent
 from heed.models.load import context_length, load_config, load_tokenizer
 from heed.models.roles import Roles, Shelf, load_roles, weight_count
 from heed.rl.critic import Critic
@@ -125,6 +127,7 @@ class Inputs:
 class Prepared:
     """The four models, and the parts of a step."""
 
+    inputs: Inputs
     roles: Roles
     worker: RolloutWorker
     update: Update
@@ -178,6 +181,9 @@ def read(settings: PPOSettings) -> Inputs:
 def prepare(settings: PPOSettings, inputs: Inputs, device: torch.device, generator: torch.Generator) -> Prepared:
     """Load the models and put together what a step consists of."""
     roles = load(settings, inputs, device)
+    notes = [*lineage(inputs.sft, inputs.reward), check_saveable(roles.policy), check_saveable(roles.value)]
+    for note in filter(None, notes):
+        log.info("%s", note)
     missing_eos = settings.missing_eos.mode, settings.missing_eos.value
     worker = RolloutWorker(
         roles, inputs.template, settings.sampling, settings.microbatch, missing_eos, generator
@@ -207,7 +213,7 @@ def prepare(settings: PPOSettings, inputs: Inputs, device: torch.device, generat
         schedule, generator,
     )  # fmt: skip
     held_out = HeldOut(worker, inputs.held_out, settings.seed)
-    return Prepared(roles, worker, update, held_out, EndlessOrder(len(inputs.questions), generator))
+    return Prepared(inputs, roles, worker, update, held_out, EndlessOrder(len(inputs.questions), generator))
 
 
 def live_doctor(
@@ -255,7 +261,11 @@ def keep(ppo: Prepared, settings: PPOSettings, report: dict[str, Any], run_dir: 
 
 def save(ppo: Prepared, settings: PPOSettings, report: dict[str, Any], run_dir: RunDir, path: Path) -> None:
     """The policy as the checkpoint itself, the averaged policy in `ema/`, the value model in `value/`."""
-    trunk, template = ppo.roles.policy.trunk, ppo.worker.template
+    trunk, template, sft = ppo.roles.policy.trunk, ppo.worker.template, ppo.inputs.sft
+    judge = ppo.inputs.reward
+    notes = {"data": provenance(settings.prompts, len(ppo.inputs.questions))} | (
+        {"reward_model": parent(judge)} if judge else {}
+    )
     artefact = Artefact(
         stage="ppo",
         title=Path(settings.output).name,
@@ -266,18 +276,22 @@ def save(ppo: Prepared, settings: PPOSettings, report: dict[str, Any], run_dir: 
         base=trunk.name,
         base_hash=trunk.hash,
         figures=headline(report),
+        start=sft,
+        notes=notes,
         max_new_tokens=settings.sampling.max_new_tokens,
     )
-    artefact.save(ppo.roles.policy, path)
-    if average := ppo.update.policy.average:
-        figures = headline(report["ema"]) if "ema" in report else {}  # nothing was measured of it yet
-        with average.applied():
-            replace(artefact, title=f"{artefact.title}, averaged weights", figures=figures).save(
-                ppo.roles.policy, path / "ema"
-            )
+    parts = {path: partial(artefact.save, ppo.roles.policy)}
+    if ppo.update.policy.average:
+        averaged = replace(artefact, title=f"{artefact.title}, averaged weights", figures={})
+        measured = replace(averaged, figures=headline(report["ema"])) if "ema" in report else averaged
+        parts[path / "ema"] = partial(ppo.update.policy.save_average, measured)
     value = ppo.roles.value
     about = "The value model of a PPO run: the score that a response is expected to get, before each of its tokens."
-    artefact.of_value(about, value.trunk).save(value, path / "value")
+    parts[path / "value"] = partial(artefact.of_value(about, value.trunk).save, value)
+    for failure in save_parts(parts):  # the policy alone is what the run is for
+        if failure.where == str(path):
+            raise failure
+        log.warning("%s", failure)
 
 
 def next_command(settings: PPOSettings) -> list[str]:

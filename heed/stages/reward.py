@@ -13,14 +13,15 @@ import torch
 from heed.data.encode import EncodedRanking, encode_demonstrations, encode_prompts
 from heed.data.hygiene import halves, split_by_group
 from heed.data.order import shuffled_batches
+from heed.data.provenance import provenance
 from heed.data.rankings import RankingSet, labeling_tasks, ranking_set
 from heed.data.sources import read_demonstrations, read_rankings
 from heed.data.template import Template
 from heed.errors import ConfigError, DataError
 from heed.formulas.scored_rankings import ScoredRankings, accuracy_and_nll, headline, pairs_of, reward_report
-from heed.models.artefact import Artefact, TemplateUsed
+from heed.models.artefact import Artefact, TemplateUsed, check_saveable
 from heed.models.card import made_with
-from heed.models.checkpoint import open_checkpoint
+from heed.models.checkpoint import Checkpoint, open_checkpoint
 from heed.models.policy import Policy
 from heed.models.roles import Shelf, weight_count
 from heed.models.scalar_head import RewardModel
@@ -73,11 +74,14 @@ def run(settings: RewardSettings) -> Path:
         prompts = reference_prompts(rankings, template, reference, room, settings)
         texts = whole_texts(demonstrations, template, reference, room)
         model = earlier(shelf, start, settings.lora) if start else untrained(reference, settings.lora, settings.seed)
+        if told := check_saveable(model):
+            log.info("%s", told)
+        data = provenance(settings.data, len(training.rankings), len({ranking.labeler for ranking in rankings}))
         report = reward_report(train(model, training, validation, generator, settings, run_dir), settings.seed)
         options = (settings.sampling, settings.microbatch_tokens, generator)
         model, note = normalise(model, reference, prompts, texts, *options)
         note["seed"] = settings.seed
-        artefact = artefact_of(report, note, model, template, settings, run_dir)
+        artefact = artefact_of(report, note, data, checkpoint, model, template, settings, run_dir)
         run_dir.save_checkpoint(partial(artefact.save, model))
         lost = {"training": training.lost, "held_out": validation.lost}
         run_dir.write_json("report.json", {**report, "dropped": lost, "normalisation": note})
@@ -216,6 +220,8 @@ def figures(scored: ScoredRankings, seed: int) -> dict[str, float]:
 def artefact_of(
     report: dict[str, Any],
     note: dict[str, Any],
+    data: dict[str, Any],
+    checkpoint: Checkpoint,
     model: RewardModel,
     template: Template,
     settings: RewardSettings,
@@ -237,5 +243,6 @@ def artefact_of(
         base=model.trunk.name,
         base_hash=model.trunk.hash,
         figures=headline(report),
-        notes={"reward": note},
+        notes={"reward": note, "data": data},
+        start=checkpoint,
     )
