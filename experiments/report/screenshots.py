@@ -61,7 +61,7 @@ def side_by_side(browser: Browser, pictures: list[Path], output: Path) -> None:
     )
     sheet = pictures[0].with_name("sheet.html")
     sheet.write_text(
-        f'<body style="margin:0;padding:8px;display:flex;gap:16px;width:max-content;height:max-content">{images}',
+        f'<!doctype html><body style="margin:0;padding:8px;display:flex;gap:16px;width:max-content;height:max-content">{images}',
         encoding="utf-8",
     )
     with opened(browser, sheet, WIDE, "light") as page:
