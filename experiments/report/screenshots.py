@@ -61,7 +61,8 @@ def side_by_side(browser: Browser, pictures: list[Path], output: Path) -> None:
     )
     sheet = pictures[0].with_name("sheet.html")
     sheet.write_text(
-        f'<!doctype html><body style="margin:0;padding:8px;display:flex;gap:16px;width:max-content;height:max-content">{images}',
+    style = "margin:0;padding:8px;display:flex;gap:16px;width:max-content;height:max-content"
+    sheet.write_text(f'<!doctype html><body style="{style}">{images}', encoding="utf-8")
         encoding="utf-8",
     )
     with opened(browser, sheet, WIDE, "light") as page:
