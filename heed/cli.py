@@ -27,6 +27,7 @@ from rich.text import Text
 
 from heed import config
 from heed.errors import ConfigError, HeedError
+from heed.recipe import nearest
 from heed.settings.common import DataSettings
 
 QUIET = {
@@ -74,6 +75,7 @@ COMMANDS = {
     "best-of-n": Command(
         "best_of_n:BestOfNSettings", "stages.best_of_n", "the baseline: draw n answers, keep the best"
     ),
+    "label": Command("label:LabelSettings", "flows.label", "the page on which people rank responses", "sources"),
     "doctor": Command(
         "doctor:DoctorSettings",
         "stages.doctor",
@@ -119,14 +121,14 @@ def _dispatch(arguments: list[str]) -> int:
         arguments = resumed(Path(arguments[1]).expanduser(), arguments[2:])
     name, *rest = arguments
     if name not in COMMANDS:
-        raise ConfigError(name, "is not a command of heed", config.nearest(name, [*COMMANDS, "resume"], "commands"))
+        raise ConfigError(name, "is not a command of heed", nearest(name, [*COMMANDS, "resume"], "commands"))
     command = COMMANDS[name]
     model = settings_of(command)
     if HELP & set(rest):
         _print(_stage_help(name, command, model, whole="--help-all" in rest))
         return 0
     settings = config.load(model, rest, name.replace("-", "_"), command.positional)
-    _require_files(settings)
+    require_files(settings)
     _prepare_process()
     run: Callable[[Any], object] = importlib.import_module(f"heed.{command.stage}").run
     outcome = run(settings)
@@ -135,11 +137,15 @@ def _dispatch(arguments: list[str]) -> int:
 
 def resumed(path: Path, rest: Sequence[str]) -> list[str]:
     """The command that goes on with the run in a directory, wherever that was moved to."""
+    return [command_of(path), str(path / "config.yaml"), "--resume", "true", "--output", str(path), *rest]
+
+
+def command_of(path: Path) -> str:
+    """The command that wrote the run in a directory."""
     try:
-        stage = str(json.loads((path / "run.json").read_text(encoding="utf-8"))["stage"]).replace("_", "-")
+        return str(json.loads((path / "run.json").read_text(encoding="utf-8"))["stage"]).replace("_", "-")
     except (OSError, ValueError, KeyError):
         raise ConfigError(str(path), "is not the directory of a run", "give one that a stage of heed wrote") from None
-    return [stage, str(path / "config.yaml"), "--resume", "true", "--output", str(path), *rest]
 
 
 def settings_of(command: Command) -> type[BaseModel]:
@@ -149,7 +155,7 @@ def settings_of(command: Command) -> type[BaseModel]:
     return model
 
 
-def _require_files(settings: BaseModel) -> None:
+def require_files(settings: BaseModel) -> None:
     """A data file that is not there is told before the stage, and torch with it, is imported."""
     for _, source in settings:
         if isinstance(source, DataSettings) and source.path and not Path(source.path).exists():
@@ -158,13 +164,18 @@ def _require_files(settings: BaseModel) -> None:
 
 def _prepare_process() -> None:
     """Environment, logging and signals, set before the heavy libraries are imported."""
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    quieten()
     log = logging.getLogger("heed")
     log.setLevel(logging.INFO)
     log.propagate = False
-    log.handlers = [_Plain()]
+    log.handlers = [Plain()]
     signal.signal(signal.SIGTERM, _stop)
+
+
+def quieten() -> None:
+    """Set the environment of `QUIET`, where it is not set."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -172,7 +183,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
-class _Plain(logging.Handler):
+class Plain(logging.Handler):
     """Log lines as they are, on whatever standard error is now (a progress bar replaces it while it lives)."""
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -19,14 +19,16 @@ HOUSE = ROOT / "heed"
 FLOORS = {
     "errors": -1, "words": -1,
     "jsonl": 0,
-    "formulas": 1, "records": 1, "batches": 1, "config": 1, "settings": 1,
-    "rows": 2,
+    "formulas": 1, "records": 1, "batches": 1, "recipe": 1, "settings": 1,
+    "config": 2, "rows": 2,
     "models": 3, "data": 3, "training": 3, "doctor": 3, "report": 3,
     "imitation": 4, "preference": 4, "rl": 4, "evaluation": 4, "pocket": 4, "labeling": 4,
     "clinic": 5,
     "stages": 6,
     "flows": 7,
     "cli": 8,
+    "api": 9,
+    "__init__": 10,
 }  # fmt: skip
 LONGEST_FILE = 300
 SOURCES = sorted(path for path in HOUSE.rglob("*.py"))
@@ -67,9 +69,6 @@ def broken_rules(importer: str, module: str) -> list[str]:
 @pytest.mark.parametrize("path", SOURCES, ids=NAMES)
 def test_imports_point_down(path: Path) -> None:
     importer = module_of(path)
-    if importer == "heed.__init__":
-        assert path.read_text() == ""
-        return
     assert room(importer) in FLOORS, f"{importer}: give the room a floor"
     broken = [rule for module in imported(path) for rule in broken_rules(importer, module)]
     assert not broken, "\n".join(broken)
@@ -90,9 +89,18 @@ def test_file_is_short_and_named_for_what_it_holds(path: Path) -> None:
     assert path.stem not in ("utils", "util", "helpers", "helper", "misc", "common_utils")
 
 
-@pytest.mark.parametrize("path", sorted(HOUSE.rglob("__init__.py")), ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", sorted(HOUSE.glob("*/**/__init__.py")), ids=lambda path: path.parent.name)
 def test_inits_are_empty(path: Path) -> None:
     assert path.read_text() == ""
+
+
+def test_the_package_is_its_api_and_nothing_else() -> None:
+    path = HOUSE / "__init__.py"
+    functions = {n.name for n in ast.parse((HOUSE / "api.py").read_text()).body if isinstance(n, ast.FunctionDef)}
+    offered = {name for name in functions if not name.startswith("_")} - {"in_python"}
+    assert {module.removeprefix("heed.api.") for module in imported(path)} == offered
+    rooms = {room.parent.name for room in HOUSE.glob("*/__init__.py")} | {file.stem for file in HOUSE.glob("[a-z]*.py")}
+    assert not offered & rooms, "a function of a room's name is gone when the room is imported"
 
 
 @pytest.mark.parametrize("path", sorted((HOUSE / "formulas").glob("[a-z]*.py")), ids=lambda path: path.stem)
@@ -102,6 +110,15 @@ def test_formulas_import_arithmetic_and_nothing_else(path: Path) -> None:
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         assert {name.split(".")[0] for name in names} <= allowed
+
+
+def test_the_package_is_imported_without_a_library() -> None:
+    heavy = "{'torch', 'transformers', 'datasets', 'numpy', 'pandas', 'pydantic', 'rich', 'yaml'}"
+    code = (
+        f"import sys, heed; heed.load_policy; found = {heavy} & set(sys.modules); sys.exit(bool(found) and str(found))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
 
 
 def test_command_line_and_settings_leave_torch_alone() -> None:
@@ -132,7 +149,7 @@ GROUPS = "heed.settings.common"
 
 @pytest.mark.parametrize("path", SOURCES, ids=NAMES)
 def test_settings_stay_in_stages_and_flows(path: Path) -> None:
-    if room(module_of(path)) in ("stages", "flows", "settings", "cli", "config", "__init__"):
+    if room(module_of(path)) in ("stages", "flows", "settings", "cli", "config", "api", "__init__"):
         return
     travelling = [name for name in imported(path) if name.startswith("heed.settings.") and not name.startswith(GROUPS)]
     assert not travelling, f"take the values that are used, not {travelling}"

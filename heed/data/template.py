@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from jinja2 import TemplateError
-from transformers import PreTrainedTokenizerBase
 
 from heed.data.special import broken_up, special_tokens, start_of_text
 from heed.data.transcripts import ASSISTANT, HUMAN, parse_dialogue
 from heed.errors import ConfigError, DataError
 from heed.records import Dialogue, Turn
 from heed.words import reason
+
+if TYPE_CHECKING:  # the labeling page reads data without transformers
+    from transformers import PreTrainedTokenizerBase
 
 _ALPACA = (
     "Below is an instruction that describes a task. "

@@ -174,7 +174,8 @@ def label(place: Place, seed: int) -> None:
 
 def common(place: Place, name: str, settings: DemoSettings) -> dict[str, object]:
     """What every stage of the demo has."""
-    return {"output": place.run(name), "overwrite": settings.overwrite, "seed": settings.seed}
+    return {"output": place.run(name), "overwrite": settings.overwrite, "seed": settings.seed,
+            "device": settings.device}  # fmt: skip
 
 
 def pretrain_settings(place: Place, settings: DemoSettings) -> PretrainSettings:

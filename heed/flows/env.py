@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from heed.settings.env import EnvSettings
 from heed.training.describe import commit, host, versions
-from heed.training.device import has_bfloat16, pick_device
+from heed.training.device import best_device, has_bfloat16
 
 
 def run(settings: EnvSettings) -> None:
     """Print a line for each fact, in a form that can be pasted."""
-    device = pick_device("auto")
+    device = best_device()
     facts = {**versions(), "commit": commit(), **host(), "device": device, "bfloat16 products": has_bfloat16(device)}
     width = max(map(len, facts))
     for name, value in facts.items():

@@ -107,7 +107,7 @@ def answer(worker: RolloutWorker, questions: Sequence[Question], seed: int) -> H
     generator = torch.Generator(policy.trunk.device).manual_seed(seed)
     prompts, responses = worker.draw(asked, generator)
     scores = worker.scores(asked, prompts, responses)
-    finished = responses.finished(policy.trunk.tokenizer.eos_token_id)
+    finished = responses.finished(policy.trunk.stop_ids)
     kl = worker.scored_tokens(prompts, responses, lambda prompts, responses: ()).exact_kl.sum(dim=1)
     return HeldOutAnswers(texts_of(policy, responses), scores, responses.lengths.float(), finished.float(), kl)
 

@@ -74,7 +74,7 @@ class RolloutWorker:
         with roles.value.active():
             values = in_pieces(prompts, responses, self.microbatch, roles.value.values, roles.value.trunk.threads)
         scored = self.scored_tokens(prompts, responses, watcher)
-        finished = responses.finished(roles.policy.trunk.tokenizer.eos_token_id)
+        finished = responses.finished(roles.policy.trunk.stop_ids)
         scores = self.scores(questions, prompts, responses)
         paid = missing_eos(scores, finished, *self.missing_eos)
         return Rollout(questions, prompts, responses, finished, scored, values, scores, paid)

@@ -131,7 +131,10 @@ class StageSettings(Settings):
         "auto",
         description="dtype of frozen weights; auto = bfloat16 where that is faster",
     )
-    device: str = Field("auto", description="cpu, cuda, cuda:1, mps; auto = the accelerator if there is one")
+    device: str = Field(
+        "auto",
+        description="cpu, cuda, cuda:1, mps; auto = the accelerator from 5 M weights",
+    )
 
     @classmethod
     def stage_name(cls) -> str:

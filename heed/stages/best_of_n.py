@@ -22,7 +22,7 @@ from heed.formulas.kl import best_of_n_kl
 from heed.formulas.statistics import bootstrap_mean
 from heed.models.answers import Answers, Drawing, length_metrics
 from heed.models.checkpoint import open_checkpoint
-from heed.models.roles import Shelf
+from heed.models.roles import Shelf, weight_count
 from heed.records import prompt_to_json
 from heed.settings.best_of_n import BestOfNSettings
 from heed.training.begin import announce
@@ -53,7 +53,7 @@ def run(settings: BestOfNSettings) -> Path:
     for name in filter(None, (settings.reward_model, settings.judge)):
         open_checkpoint(name, "reward")
     records = read_prompts(settings.prompts, settings.seed)
-    device = pick_device(settings.device)
+    device = pick_device(settings.device, weight_count(checkpoint))
     generator = seed_everything(settings.seed, device)
     with RunDir.create(settings) as run_dir:
         shelf = Shelf(partial(pick_dtype, settings.dtype, device), device)
@@ -69,7 +69,7 @@ def run(settings: BestOfNSettings) -> Path:
         loop = Loop(run_dir, "best-of-n", len(drawing.batches), parts, settings.save_every)
         with loop, closing(drawing.rest()) as batches:
             for _, responses in zip(loop, batches, strict=False):
-                loop.record(length_metrics(responses, trunk.tokenizer.eos_token_id), tokens=int(responses.mask.sum()))
+                loop.record(length_metrics(responses, trunk.stop_ids), tokens=int(responses.mask.sum()))
         answers = drawing.answers()
         asked, size = [record.prompt for record in prompts.records], settings.sampling.batch * 4
         scores = [judge.scores(asked, answers, policy, template, size).view(-1, settings.n) for judge in judges]

@@ -21,7 +21,7 @@ from heed.models.answers import Answers, answer, divergence
 from heed.models.checkpoint import Checkpoint, open_checkpoint
 from heed.models.load import load_tokenizer
 from heed.models.policy import Policy
-from heed.models.roles import Shelf
+from heed.models.roles import Shelf, weight_count
 from heed.models.text_loss import text_loss
 from heed.records import Dialogue
 from heed.settings.evaluate import EvaluateSettings
@@ -41,7 +41,7 @@ def run(settings: EvaluateSettings) -> Path:
     records = read_prompts(settings.prompts, settings.seed)
     shots, records = take_shots(records, settings.few_shot)
     documents = read_texts(settings.text, settings.text_characters) if settings.text else []
-    device = pick_device(settings.device)
+    device = pick_device(settings.device, max(map(weight_count, checkpoints.values())))
     generator = seed_everything(settings.seed, device)
     with RunDir.create(settings) as run_dir:
         shelf = Shelf(partial(pick_dtype, settings.dtype, device), device)

@@ -11,7 +11,7 @@ from heed.data.template import Template
 from heed.errors import ConfigError
 from heed.formulas.scored_rankings import headline, reward_report
 from heed.models.checkpoint import open_checkpoint
-from heed.models.roles import Shelf
+from heed.models.roles import Shelf, weight_count
 from heed.models.scores import Scoring, different_texts, raw_model, scored_rankings
 from heed.settings.reward import EvaluateRewardSettings
 from heed.training.begin import announce
@@ -28,7 +28,7 @@ def run(settings: EvaluateRewardSettings) -> Path:
         raise ConfigError("data", "no rankings are named", "give a file of rankings or comparisons: --data FILE")
     checkpoint = open_checkpoint(settings.model, "reward")
     rankings = read_rankings(settings.data, settings.seed)
-    device = pick_device(settings.device)
+    device = pick_device(settings.device, weight_count(checkpoint))
     generator = seed_everything(settings.seed, device)
     with RunDir.create(settings) as run_dir:
         shelf = Shelf(partial(pick_dtype, settings.dtype, device), device)

@@ -22,7 +22,7 @@ from heed.models.card import made_with
 from heed.models.checkpoint import Checkpoint, open_checkpoint
 from heed.models.external_reward import ExternalReward
 from heed.models.load import context_length, load_config, load_tokenizer
-from heed.models.roles import Roles, Shelf, load_roles
+from heed.models.roles import Roles, Shelf, load_roles, weight_count
 from heed.rl.critic import Critic
 from heed.rl.held_out import HeldOut, headline, normalised, reported
 from heed.rl.kl_price import KLPrice
@@ -50,7 +50,7 @@ SHOWN = ("score/mean", "kl/exact", "kl/k1", "length/mean", "length/eos_rate")
 def run(settings: PPOSettings) -> Path:
     """Train a policy against a reward model, with the SFT model as the reference of the KL price."""
     inputs = read(settings)
-    device = pick_device(settings.device)
+    device = pick_device(settings.device, weight_count(inputs.sft))
     generator = seed_everything(settings.seed, device)
     with RunDir.create(settings) as run_dir:
         ppo = prepare(settings, inputs, device, generator)
@@ -277,7 +277,7 @@ def save(ppo: Prepared, settings: PPOSettings, report: dict[str, Any], run_dir: 
             )
     value = ppo.roles.value
     about = "The value model of a PPO run: the score that a response is expected to get, before each of its tokens."
-    artefact.of_value(about, {"gain": value.gain, "bias": value.bias}, value.trunk).save(value, path / "value")
+    artefact.of_value(about, value.trunk).save(value, path / "value")
 
 
 def next_command(settings: PPOSettings) -> list[str]:

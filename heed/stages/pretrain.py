@@ -62,7 +62,7 @@ def run(settings: PretrainSettings) -> Path:
     """Train a tokenizer and a GPT-2-shaped model from nothing; measure it on documents that neither has seen."""
     check(settings)
     documents, held_out = split(read_texts(settings.text, settings.limit_characters), settings)
-    device = pick_device(settings.device)
+    device = pick_device(settings.device, planned_parameters(settings))
     generator = seed_everything(settings.seed, device)
     with RunDir.create(settings) as run_dir:
         tokenizer = train_tokenizer(settings.tokenizer, documents, settings.vocabulary, settings.context)
@@ -150,6 +150,13 @@ def new_model(tokenizer: PreTrainedTokenizerBase, settings: PretrainSettings, de
     model = GPT2LMHeadModel(shape).to(device).eval().requires_grad_(False)
     log.info("%s parameters", f"{model.num_parameters():,}")
     return Policy(Trunk(model, tokenizer, settings.output))
+
+
+def planned_parameters(settings: PretrainSettings) -> int:
+    """Weights of `new_model` where the tokenizer uses its whole vocabulary: embeddings, blocks (attention 4·width², MLP
+    8·width², 9·width of biases and 4·width of norms), the last norm."""
+    width = settings.width
+    return width * (settings.vocabulary + settings.context + 2) + settings.layers * (12 * width**2 + 13 * width)
 
 
 def in_bfloat16(settings: PretrainSettings, device: torch.device) -> bool:

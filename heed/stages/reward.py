@@ -22,7 +22,7 @@ from heed.models.artefact import Artefact, TemplateUsed
 from heed.models.card import made_with
 from heed.models.checkpoint import open_checkpoint
 from heed.models.policy import Policy
-from heed.models.roles import Shelf
+from heed.models.roles import Shelf, weight_count
 from heed.models.scalar_head import RewardModel
 from heed.models.scores import score_rankings
 from heed.preference.loss import backpropagate, tokens_of
@@ -61,7 +61,7 @@ def run(settings: RewardSettings) -> Path:
     start = check_start(settings.start_from, settings.lora, checkpoint) if settings.start_from else None
     rankings, held_out = read_splits(settings)
     demonstrations = read_demonstrations(settings.demonstrations, settings.seed) if settings.demonstrations.path else []
-    device = pick_device(settings.device)
+    device = pick_device(settings.device, weight_count(checkpoint))
     generator = seed_everything(settings.seed, device)
     with RunDir.create(settings) as run_dir:
         shelf = Shelf(partial(pick_dtype, settings.dtype, device), device)

@@ -16,7 +16,7 @@ from heed.errors import ConfigError
 from heed.formulas.statistics import bootstrap_mean, wilson
 from heed.models.answers import Answers, Drawing, length_metrics
 from heed.models.checkpoint import open_checkpoint
-from heed.models.roles import Shelf
+from heed.models.roles import Shelf, weight_count
 from heed.records import Candidates, write_jsonl
 from heed.settings.evaluate import SampleSettings
 from heed.training.begin import announce
@@ -35,7 +35,7 @@ def run(settings: SampleSettings) -> Path:
         raise ConfigError("prompts", "no prompts are named", "give a file of prompts: --prompts FILE")
     checkpoint = open_checkpoint(settings.model, "policy")
     records = read_prompts(settings.prompts, settings.seed)
-    device = pick_device(settings.device)
+    device = pick_device(settings.device, weight_count(checkpoint))
     generator = seed_everything(settings.seed, device)
     with RunDir.create(settings) as run_dir:
         policy = Shelf(partial(pick_dtype, settings.dtype, device), device).policy(checkpoint, "policy")
@@ -48,7 +48,7 @@ def run(settings: SampleSettings) -> Path:
         loop = Loop(run_dir, "sample", len(drawing.batches), parts, settings.save_every)
         with loop, closing(drawing.rest()) as batches:
             for _, responses in zip(loop, batches, strict=False):
-                loop.record(length_metrics(responses, trunk.tokenizer.eos_token_id), tokens=int(responses.mask.sum()))
+                loop.record(length_metrics(responses, trunk.stop_ids), tokens=int(responses.mask.sum()))
         answers = drawing.answers()
         candidates = gather(prompts, answers, settings.model)
         write_jsonl(run_dir.path / "candidates.jsonl", candidates)

@@ -19,7 +19,7 @@ from heed.models.card import made_with
 from heed.models.checkpoint import open_checkpoint
 from heed.models.load import load_tokenizer
 from heed.models.policy import Policy
-from heed.models.roles import Shelf, trained_copy
+from heed.models.roles import Shelf, trained_copy, weight_count
 from heed.rows.threads import RowThreads
 from heed.settings.sft import SFTSettings
 from heed.training.begin import announce
@@ -48,7 +48,7 @@ def run(settings: SFTSettings) -> Path:
     documents = read_mixed_text(
         settings.pretrain_text, settings.pretrain_share, settings.epochs, records.training
     )  # fmt: skip
-    device = pick_device(settings.device)
+    device = pick_device(settings.device, weight_count(checkpoint))
     generator = seed_everything(settings.seed, device)
     with RunDir.create(settings) as run_dir:
         dtype = "float32" if settings.lora.rank == 0 else settings.dtype  # what is trained whole is not rounded first

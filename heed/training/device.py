@@ -10,13 +10,19 @@ SMALLEST_BFLOAT16_MODEL = 5_000_000
 """Parameters below which a bfloat16 trunk gains nothing on a processor: the products are too small to matter."""
 
 
-def pick_device(name: str) -> torch.device:
-    """The device that `device: name` means; `auto` is the accelerator if there is one, else the processor.
+SMALLEST_ON_ACCELERATOR = 5_000_000
+"""Parameters below which `device: auto` stays on the processor: an accelerator would wait for the program all the time,
+and on the processor threads share the rows (`heed.rows.threads`)."""
+
+
+def pick_device(name: str, parameters: int) -> torch.device:
+    """The device that `device: name` means for a model of so many `parameters`; `auto` is the accelerator, if there is
+    one and the model is not too small to gain from it, else the processor.
 
     Raises ConfigError for a name that torch does not know and for a device that this machine does not have.
     """
     if name == "auto":
-        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+        return best_device() if parameters >= SMALLEST_ON_ACCELERATOR else torch.device("cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -24,6 +30,11 @@ def pick_device(name: str) -> torch.device:
     if not _is_here(device):
         raise ConfigError("device", f"{name!r} is not available on this machine", "use auto or cpu")
     return device
+
+
+def best_device() -> torch.device:
+    """The accelerator if there is one, else the processor."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 def _is_here(device: torch.device) -> bool:

@@ -83,14 +83,14 @@ class Language:
 
     def sums(self, drawn: Drawn, generator: torch.Generator) -> dict[str, Sum]:
         policy, reference, tokens = self.logits(drawn)
-        events = Events(drawn.context, EOS, generator=generator)
+        events = Events(drawn.context, (EOS,), generator=generator)
         events(policy, reference, tokens, torch.arange(len(tokens)))
         return events.sums() | token_sums(token_statistics(policy, reference, tokens), events.choices)
 
     def suspect(self, drawn: Drawn, ledger: Ledger) -> None:
         """Write into the ledger how well every suspect explains what was drawn."""
         policy, reference, tokens = self.logits(drawn)
-        Suspects(drawn.context, EOS, ledger=ledger)(policy, reference, tokens, torch.arange(len(tokens)))
+        Suspects(drawn.context, (EOS,), ledger=ledger)(policy, reference, tokens, torch.arange(len(tokens)))
 
 
 @pytest.fixture(scope="session")
