@@ -60,10 +60,8 @@ def side_by_side(browser: Browser, pictures: list[Path], output: Path) -> None:
         f'<img src="{picture.as_uri()}" height="900" style="border:1px solid #ccc">' for picture in pictures
     )
     sheet = pictures[0].with_name("sheet.html")
-    sheet.write_text(
-        f'<body style="margin:0;padding:8px;display:flex;gap:16px;width:max-content;height:max-content">{images}',
-        encoding="utf-8",
-    )
+    style = "margin:0;padding:8px;display:flex;gap:16px;width:max-content;height:max-content"
+    sheet.write_text(f'<!doctype html><body style="{style}">{images}', encoding="utf-8")
     with opened(browser, sheet, WIDE, "light") as page:
         page.locator("body").screenshot(path=output)
 

@@ -42,9 +42,9 @@ def frontier(runs: Sequence[Run], gold: Mapping[str, Any], prefix: str = "") -> 
     missing += [told for run in alike if run.stage == "best-of-n" and (told := _no_ceiling(run))]
     if sum(len(line.known) for line in found[PROXY]) < 2:
         return None
-    names = list(dict.fromkeys(line.name for lines in found.values() for line in lines))
+    names = list(dict.fromkeys(_whose(line) for lines in found.values() for line in lines))
     shown = {
-        judge: [replace(line, colour=names.index(line.name)) for line in lines]
+        judge: [replace(line, colour=names.index(_whose(line))) for line in lines]
         for judge, lines in found.items()
         if lines
     }
@@ -123,6 +123,11 @@ def attainable(run: Run, worth: str = "") -> list[CeilingPoint]:
 
 READERS = {"ppo": of_ppo, "best-of-n": of_best_of_n, "evaluate": of_evaluation}
 """What each stage's files have to say about score and KL."""
+
+
+def _whose(line: Line) -> str:
+    """Of which run or model a line is: all of its lines have one colour."""
+    return line.name.partition(",")[0]
 
 
 def _paid_by(runs: Sequence[Run]) -> str:

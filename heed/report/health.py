@@ -143,7 +143,8 @@ def comparison(run: Run) -> Iterator[Note]:
         if (number(found.get("low")) or 0) > 0 and not str(name).startswith("base"):
             more = f"{figure('', found).words} nats a token more"
             told = f"{name} reads plain text worse than {baseline}: {more} (the alignment tax)."
-            yield Note("told", told, "PPO-ptx (ptx.coef) wins some of it back")
+            todo = "raise ptx.coef" if "ptx" in name else "PPO-ptx (ptx.coef) wins some of it back"
+            yield Note("told", told, todo)
 
 
 def _gained(what: str, found: Mapping[str, Any], unit: str) -> Note:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from heed.report import course
 from heed.report.blocks import Block, Figure, Form, Link, Note, Page, Panels, Section, Table, figures
 from heed.report.chart import Chart
-from heed.report.compare import Group, group_line
 from heed.report.differences import settings_tables
 from heed.report.health import notes, together
 from heed.report.read import PAGE, Row, Run, number
@@ -169,12 +169,12 @@ def _over_each_other(runs: Sequence[Run], one: course.Course) -> Chart | None:
     """A course of one run as it is; of several the first metric that they have, a line a run."""
     if len(runs) == 1:
         return course.chart(runs[0], one, "", runs[0].rows)
-    lines = [
-        line for run in runs for name in one.metrics[:1] if (line := group_line(Group(run.name, [run]), name)).known
-    ]
+    metric = one.metrics[0]
+    found = [replace(course.metric_line(run, metric, run.rows), name=run.name) for run in runs]
+    lines = [line for line in found if line.known]
     if not lines:
         return None
-    id = one.metrics[0].replace("/", "-")
+    id = metric.replace("/", "-")
     return Chart(id, one.title, lines, y_name=one.y_name, limits=one.limits, note=one.note, group=one.group)
 
 
