@@ -105,7 +105,7 @@ def claim(place: Place, settings: DemoSettings) -> None:
     write_text(
         place.root / "config.yaml", config.dump(settings.model_copy(update={"resume": False, "overwrite": False}))
     )
-    write_json(place.root / "run.json", describe_run("demo", type(settings).__name__, settings.seed))
+    write_json(place.root / "flow.json", describe_run("demo", type(settings).__name__, settings.seed))
 
 
 def go(run: Callable[[Any], object], settings: StageSettings) -> None:

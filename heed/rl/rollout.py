@@ -156,6 +156,7 @@ def sample_rows(policy: Policy, rollout: Rollout, count: int) -> list[dict[str, 
             "response": text,
             "score": float(rollout.scores[i]),
             "kl": float(kl[i]),
+            "length": int(rollout.responses.lengths[i]),
             "finished": bool(rollout.finished[i]),
         }
         for i, text in enumerate(texts_of(policy, rollout.responses)[:count])

@@ -125,11 +125,16 @@ def winners(prompts: PromptSet, scored: Scored) -> list[dict[str, Any]]:
             "response": scored.answers.texts[place],
             "score": float(scored.scores[i, best]),
             "mean_score": float(scored.scores[i].mean()),
+            "scores": scored.scores[i].tolist(),
             "finished": scored.answers.finished[place],
             "source": record.source,
             "group": record.group,
         }
-        rows.append(row if scored.judged is None else {**row, "judge_score": float(scored.judged[i, best])})
+        rows.append(
+            row
+            if scored.judged is None
+            else {**row, "judge_score": float(scored.judged[i, best]), "judge_scores": scored.judged[i].tolist()}
+        )
     return rows
 
 

@@ -253,19 +253,15 @@ def keep(ppo: Prepared, settings: PPOSettings, report: dict[str, Any], run_dir: 
         run_dir.save_directory("last", partial(save, ppo, settings, report, run_dir))
         run_dir.keep_as_checkpoint("best")
     if report["best_step"] != report["last_step"]:
-        told = (
-            "the policy of step %d scores best on held-out prompts, the last one is of step %d; checkpoint/ is the %s"
-        )
+        told = "step %d scores best on held-out prompts, the last one is %d; checkpoint/ is the %s"
         log.warning(told, report["best_step"], report["last_step"], settings.keep)
 
 
 def save(ppo: Prepared, settings: PPOSettings, report: dict[str, Any], run_dir: RunDir, path: Path) -> None:
     """The policy as the checkpoint itself, the averaged policy in `ema/`, the value model in `value/`."""
     trunk, template, sft = ppo.roles.policy.trunk, ppo.worker.template, ppo.inputs.sft
-    judge = ppo.inputs.reward
-    notes = {"data": provenance(settings.prompts, len(ppo.inputs.questions))} | (
-        {"reward_model": parent(judge)} if judge else {}
-    )
+    notes = {"data": provenance(settings.prompts, len(ppo.inputs.questions))}
+    notes |= {"reward_model": parent(ppo.inputs.reward)} if ppo.inputs.reward else {}
     artefact = Artefact(
         stage="ppo",
         title=Path(settings.output).name,
