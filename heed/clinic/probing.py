@@ -15,24 +15,33 @@ from heed.models.answers import texts_of
 from heed.models.external_reward import ExternalReward
 from heed.models.roles import Roles
 from heed.models.scores import score_texts
-from heed.rl.rollout import Question, Rollout, question_text
-from heed.settings.ppo import PPOSettings
+from heed.rl.questions import Question
+from heed.rl.rollout import Rollout, question_text
 
 MOST = 128
 """Prompts whose answers are spoilt in every way and scored."""
 
 
 def probe(
-    roles: Roles, questions: list[Question], rollouts: list[Rollout], settings: PPOSettings, template: Template
+    roles: Roles,
+    questions: list[Question],
+    rollouts: list[Rollout],
+    template: Template,
+    *,
+    seed: int,
+    microbatch: int,
 ) -> tuple[list[Finding], dict[str, str]]:
-    """RM16 and RM13, and their figures in words. `rollouts` are of the policy before any update."""
+    """RM16 and RM13, and their figures in words. `rollouts` are of the policy before any update.
+
+    `seed` shuffles the words of spoilt answers; `microbatch` texts are scored at once.
+    """
     asked, answers = good_answers(roles, questions, rollouts)
-    spoilt = probes.spoilt(answers, settings.seed)
-    good = scores(roles, asked, answers, settings, template)
+    spoilt = probes.spoilt(answers, seed)
+    good = scores(roles, asked, answers, template, microbatch)
     bad: dict[str, list[float | None]] = {}
     for name, texts in spoilt.items():
         there = [i for i, text in enumerate(texts) if text is not None]
-        scored = scores(roles, [asked[i] for i in there], [texts[i] or "" for i in there], settings, template)
+        scored = scores(roles, [asked[i] for i in there], [texts[i] or "" for i in there], template, microbatch)
         found = dict(zip(there, scored, strict=True))
         bad[name] = [found.get(i) for i in range(len(texts))]
     shares = probes.wins(good, bad)
@@ -58,7 +67,7 @@ def good_answers(roles: Roles, questions: list[Question], rollouts: list[Rollout
 
 
 def scores(
-    roles: Roles, asked: Sequence[Question], answers: Sequence[str], settings: PPOSettings, template: Template
+    roles: Roles, asked: Sequence[Question], answers: Sequence[str], template: Template, microbatch: int
 ) -> list[float]:
     """Scores of finished answers in words, as PPO's rollouts would be scored."""
     if not asked:
@@ -70,7 +79,7 @@ def scores(
     trunk = roles.reward.trunk
     encoded = encode_responses(answers, template, trunk.tokenizer)
     whole = [(q.tokens + response)[-trunk.context :] for q, response in zip(asked, encoded, strict=True)]
-    return [float(score) for score in score_texts(roles.reward, whole, settings.microbatch * max(map(len, whole)))]
+    return [float(score) for score in score_texts(roles.reward, whole, microbatch * max(map(len, whole)))]
 
 
 def in_words(share: Estimate) -> str:

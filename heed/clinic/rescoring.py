@@ -15,26 +15,26 @@ from heed.doctor.audit import Results
 from heed.doctor.causes import name_cause
 from heed.doctor.findings import Finding
 from heed.doctor.rollouts import Rollouts
-from heed.doctor.suspects import Suspect
+from heed.doctor.suspects import Explanation
+from heed.doctor.tolerances import tolerance_of
 from heed.models.policy import Policy
 from heed.rl.rollout import Rollout
 from heed.rows.pieces import by_length, take
-from heed.settings.ppo import PPOSettings
 
 ROWS = {True: 4, False: 1}
 """Rows that are scored alone: in the first rollout, and in every later one. Of a step of eight rows one takes 1 %."""
 EXPLAINED = 64  # rows that are handed to the toggles, which take as many as each needs
-PADDING_OFF = {True: 1e-4, False: 0.5}
-"""T4 by whether the policy is in float32. In bfloat16 another batch moved a log-probability by up to 0.4."""
 
-Suspected = Callable[[], tuple[Suspect, float] | None]
+Suspected = Callable[[], Explanation | None]
 
 
 class Rescoring:
-    """Scores rows of each rollout again. `exact`: the policy is in float32, where every difference has a cause."""
+    """Scores rows of each rollout again, and compares them within the tolerance of the policy's dtype."""
 
-    def __init__(self, policy: Policy, reference: Policy, settings: PPOSettings, exact: bool) -> None:
-        self.policy, self.reference, self.settings, self.exact = policy, reference, settings, exact
+    def __init__(self, policy: Policy, reference: Policy, *, temperature: float, microbatch: int) -> None:
+        self.policy, self.reference = policy, reference
+        self.temperature, self.microbatch = temperature, microbatch
+        self.tolerance = tolerance_of(policy.trunk.model.dtype)
         self.is_first = True
 
     def __call__(self, rollout: Rollout, suspect: Suspected) -> Results:
@@ -42,7 +42,7 @@ class Rescoring:
 
         `suspect` gives the other sampler that explains the rollout, where one does.
         """
-        rows, pads = most_padded(rollout.prompts, rollout.responses, self.settings.microbatch, ROWS[self.is_first])
+        rows, pads = most_padded(rollout.prompts, rollout.responses, self.microbatch, ROWS[self.is_first])
         self.is_first = False
         alone = self._alone(rollout, rows)
         found = checks.determinism(alone[:1], self._alone(rollout, rows[:1]), rollout.mask[rows[:1]], self._dropout())
@@ -50,10 +50,9 @@ class Rescoring:
         if found:
             return results
         batched, mask = rollout.scored.logprobs, rollout.mask
-        if self.exact:
-            gap = checks.rescore_gap(batched, rollout.responses.logprobs, mask)
-            results["T2"] = self._gap(rollout, gap, suspect)
-        off = checks.padding_invariance(batched[rows], alone, mask[rows], pads, PADDING_OFF[self.exact])
+        gap = checks.rescore_gap(batched, rollout.responses.logprobs, mask, self.tolerance)
+        results["T2"] = self._gap(rollout, gap, suspect)
+        off = checks.padding_invariance(batched[rows], alone, mask[rows], pads, self.tolerance.padding)
         results["T4"] = self._explained(rollout, "policy_logprobs", batched, off)
         return results
 
@@ -73,7 +72,7 @@ class Rescoring:
         with self.policy.active():
             for place, row in enumerate(rows):
                 one = take(rollout.prompts, rollout.responses, row[None])
-                line = self.policy.logprobs(*one, self.settings.sampling.temperature)
+                line = self.policy.logprobs(*one, self.temperature)
                 scored[place, : line.shape[1]] = line[0]
         return scored
 
@@ -82,18 +81,17 @@ class Rescoring:
         modules = self.policy.trunk.model.named_modules()
         return [name for name, m in modules if isinstance(m, torch.nn.Dropout) and m.p > 0 and m.training]
 
-    def _explained(self, rollout: Rollout, column: str, line: Tensor, found: list[Finding]) -> list[Finding]:
+    def _explained(self, rollout: Rollout, column: str, line: Tensor, findings: list[Finding]) -> list[Finding]:
         """The findings of a test, or the toggle that gives the numbers of the column, where there is one."""
-        if not found or found[0].severity != "error":
-            return found
+        if not findings or findings[0].severity != "error":
+            return findings
         rows = (rollout.prompts.mask.sum(dim=1)).argsort(stable=True)[:EXPLAINED]
         pad = self.policy.trunk.tokenizer.pad_token_id
-        toggled = Toggled(self.policy, self.reference, as_file(rollout, rows, pad), self.settings.sampling.temperature)
-        told = toggled.explain(column, line[rows].cpu())
-        if told is None:
-            return found
-        test = found[0].evidence.get("test", found[0].id)
-        return [replace(told, evidence={**told.evidence, "test": test})]
+        toggled = Toggled(self.policy, self.reference, as_file(rollout, rows, pad), self.temperature)
+        line = line[rows].cpu()
+        named = toggled.explain(column, line) or toggled.likeness(column, line)
+        test = findings[0].evidence.get("test", findings[0].id)
+        return [replace(one, evidence={**one.evidence, "test": test}) for one in named] or findings
 
 
 def most_padded(prompts: PromptBatch, responses: Responses, size: int, count: int) -> tuple[Tensor, Tensor]:
@@ -112,5 +110,5 @@ def as_file(rollout: Rollout, rows: Tensor, pad: int) -> Rollouts:
     return Rollouts(
         prompts=prompts.tokens[rows].cpu(), prompt_mask=prompts.mask[rows].cpu(),
         responses=responses.tokens[rows].cpu(), counted=mask, written=mask, given=mask,
-        lines={}, has_mask=True, eos=None, pad=pad, sampler={},
+        lines={}, has_mask=True, eos=(), pad=pad,
     )  # fmt: skip

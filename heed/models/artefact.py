@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from heed.models.policy import Policy, save_policy
 from heed.models.publish import write_generation_files, write_tokenizer
 from heed.models.readout import FAILURES
 from heed.models.scalar_head import ScalarModel, kind_of, save_scalar
+from heed.models.trunk import Trunk
 from heed.models.usage import Usage, code
 
 
@@ -64,6 +65,11 @@ class Artefact:
             write_tokenizer(path, model.trunk.tokenizer, self._chat_template)
         write_metadata(path, self.metadata(model))
         write_card(path, self.card(model))
+
+    def of_value(self, sentence: str, trunk: Trunk) -> Artefact:
+        """The same for the value model of a run, of which nothing was measured."""
+        title = f"{self.title}, value model"
+        return replace(self, title=title, sentence=sentence, figures={}, base=trunk.name, base_hash=trunk.hash)
 
     def metadata(self, model: Policy | ScalarModel) -> dict[str, Any]:
         """`heed.json`."""

@@ -40,25 +40,25 @@ class Shelf:
             self.trunks[place] = Trunk.load(checkpoint, self.pick(parameter_count(name)), self.device, headless)
         return self.trunks[place]
 
-    def policy(self, name: str, role: str) -> Policy:
-        """A language model by checkpoint name; `role` names its adapter in the trunk."""
-        checkpoint = open_checkpoint(name, "policy")
+    def policy(self, name: str | Checkpoint, role: str) -> Policy:
+        """A language model by checkpoint or its name; `role` names its adapter in the trunk."""
+        checkpoint = open_checkpoint(name, "policy") if isinstance(name, str) else name
         trunk = self.trunk(checkpoint)
         if trunk.headless:
             told = "is the transformer of a reward model, which predicts no tokens"
-            raise CheckpointError(name, told, "give a language model")
+            raise CheckpointError(checkpoint.name, told, "give a language model")
         return Policy(trunk, self._adapter(trunk, checkpoint, role))
 
-    def reward_model(self, name: str, role: str) -> RewardModel:
-        """A reward model by checkpoint name, with the normalisation that its training measured."""
-        checkpoint = open_checkpoint(name, "reward")
+    def reward_model(self, name: str | Checkpoint, role: str) -> RewardModel:
+        """A reward model by checkpoint or its name, with the normalisation that its training measured."""
+        checkpoint = open_checkpoint(name, "reward") if isinstance(name, str) else name
         head, bias = load_head(checkpoint)
         trunk = self.trunk(checkpoint, headless=True)
         if head.in_features != trunk.width:
             told = (
                 f"its head reads {head.in_features:,} numbers, but hidden states of {trunk.name} have {trunk.width:,}"
             )
-            raise CheckpointError(name, told, "use the base model that the reward model was trained on")
+            raise CheckpointError(checkpoint.name, told, "use the base model that the reward model was trained on")
         measured = checkpoint.metadata.get("reward", {})
         gain = measured.get("gain", 1.0)
         adapter = self._adapter(trunk, checkpoint, role, head=True)
@@ -69,6 +69,11 @@ class Shelf:
             return None
         trunk.attach(role, checkpoint, head)
         return role
+
+
+def weight_count(checkpoint: Checkpoint) -> int:
+    """Weights of the transformer under a checkpoint, from its config alone."""
+    return parameter_count(checkpoint.base or checkpoint.path)
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,9 @@ def trained_copy(policy: Policy, role: str, lora: LoraSettings) -> Policy:
     return Policy(policy.trunk, role)
 
 
-def load_roles(shelf: Shelf, model: str, reward: RewardModel | ExternalReward, lora: LoraSettings) -> Roles:
+def load_roles(
+    shelf: Shelf, model: str | Checkpoint, reward: RewardModel | ExternalReward, lora: LoraSettings
+) -> Roles:
     """The roles as PPO begins: policy = reference = SFT model, value model = reward model.
 
     With an external reward model the value model starts from the SFT model with a head of zeros. Raises

@@ -196,10 +196,11 @@ class Trunk:
             return
         layers = [layer for layer in self.layers() if name in layer.lora_A]
         originals = [layer.get_base_layer().weight.data for layer in layers]
-        with self.active(None), torch.no_grad():
-            for layer, weight in zip(layers, originals, strict=True):
-                delta = layer.get_delta_weight(name)
-                layer.get_base_layer().weight.data = (weight + delta).to(weight.dtype)
+        with self.active(None):
+            with torch.no_grad():  # not around the block, which may be a generator's: its caller would lose gradients
+                for layer, weight in zip(layers, originals, strict=True):
+                    delta = layer.get_delta_weight(name)
+                    layer.get_base_layer().weight.data = (weight + delta).to(weight.dtype)
             try:
                 yield
             finally:
@@ -223,6 +224,7 @@ class Trunk:
                     model.get_submodule(path).weight += layer.get_delta_weight(name)
         copied = Trunk(without_dropout(model).requires_grad_(False), self.tokenizer, self.name, self.headless)
         copied.stop_ids = self.stop_ids
+        copied._hash = self.hash  # what it stands on, whatever is trained into it
         return copied
 
     def plain_state(self) -> dict[str, Tensor]:

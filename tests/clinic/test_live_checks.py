@@ -10,38 +10,20 @@ from typing import Any, cast
 
 import pytest
 import torch
+from watching import rollout, watching
 
-from heed.clinic.live import FILE, Doctor
+from heed.clinic.live import FILE
 from heed.clinic.rescoring import most_padded
 from heed.errors import RunError
 from heed.models.answers import left_padded
-from heed.models.checkpoint import open_checkpoint
-from heed.models.policy import Policy, compare
-from heed.models.roles import Roles, trained_copy
+from heed.models.policy import Policy
+from heed.models.roles import Roles
 from heed.models.trunk import Trunk
-from heed.records import Prompt, Turn
-from heed.rl.rollout import Question, Rollout
-from heed.settings.common import LoraSettings
+from heed.rl.kl_price import KLPrice
+from heed.rl.rollout import Rollout
 from heed.settings.ppo import PPOSettings
-from heed.stages.ppo import next_coefficient
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def roles(tiny_directory: Path) -> Roles:
-    """Policy and reference as two adapters of one trunk, a little apart. There is no need to score."""
-    trunk = Trunk.load(open_checkpoint(str(tiny_directory)), torch.float32, CPU)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        trunk.model.transformer.wte.weight.mul_(0.6)  # milder logits
-    reference = trained_copy(Policy(trunk), "reference", LoraSettings(rank=4, alpha=8))
-    policy = trained_copy(reference, "policy", LoraSettings(rank=4, alpha=8))
-    with torch.no_grad():
-        for model in (reference, policy):
-            for parameter in model.parameters().values():
-                parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-    return Roles(policy, reference, cast(Any, None), cast(Any, None))
 
 
 def settings(path: Path, **changes: Any) -> PPOSettings:
@@ -49,34 +31,23 @@ def settings(path: Path, **changes: Any) -> PPOSettings:
     return PPOSettings(model="m", reward_model="r", output=str(path), **{**small, **changes})
 
 
-def rollout(roles: Roles, doctor: Doctor, seed: int = 1, count: int = 32, longest: int = 0) -> Rollout:
-    """`count` rows; `longest`: the last prompt has so many tokens, and pads all others to them."""
-    asked = [[2 + (7 * i + j) % 250 for j in range(1 + i % 7)] for i in range(count)]
-    asked[-1] = asked[-1] if not longest else [2 + j for j in range(longest)]
-    prompts = left_padded(asked, 1, CPU)
-    responses = roles.policy.generate(prompts, 10, 1.0, torch.Generator().manual_seed(seed))
-    scored = compare(roles.policy, roles.reference, prompts, responses, 1.0, doctor.observers(prompts, responses))
-    none = torch.zeros(count)
-    questions = [Question(Prompt((Turn("user", "-"),)), tokens) for tokens in asked]
-    return Rollout(questions, prompts, responses, none.bool(), scored, torch.zeros(responses.mask.shape), none, none)
-
-
 def found_at(roles: Roles, tmp_path: Path, spoil: Callable[[Rollout], Rollout] = lambda made: made) -> list[str]:
     """Ids of what the second step's rollout shows."""
-    doctor = Doctor(roles, settings(tmp_path, allow_biased_kl=True, microbatch=32), tmp_path)
+    doctor = watching(roles, tmp_path, allow_biased_kl=True, microbatch=32)
     return [found.id for found in doctor.examine(2, spoil(rollout(roles, doctor)))]
 
 
 def test_a_healthy_step_passes_every_test_that_it_can(roles: Roles, tmp_path: Path) -> None:
-    doctor = Doctor(roles, settings(tmp_path), tmp_path)
+    doctor = watching(roles, tmp_path)
     assert doctor.examine(2, rollout(roles, doctor)) == [] and doctor.valid
     assert doctor.follow(2, {"policy/ratio_first": 1e-5, "kl/coef": 0.05}) == []
     told = doctor.chart.summary()
     assert {name for name, outcome in told["tests"].items() if outcome == "passed"} == {
         f"T{i}"
-        for i in range(16)
+        for i in range(1, 16)
         if i != 5  # the first step's
     }
+    assert told["tests"]["T0"] == "by construction"
     assert told["findings"] == {} and not (tmp_path / FILE).exists()
 
 
@@ -112,7 +83,7 @@ def counted_pads(roles: Roles, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("shared", [True, False])
 def test_positions_that_count_pads_are_named(roles: Roles, tmp_path: Path, shared: bool) -> None:
     """Where the sampler shares the fault T2 is blind and T4 is not; the toggles say what it is."""
-    doctor = Doctor(roles, settings(tmp_path, allow_biased_kl=True, microbatch=32), tmp_path)
+    doctor = watching(roles, tmp_path, allow_biased_kl=True, microbatch=32)
     made = rollout(roles, doctor)
     if shared:
         made = replace(made, responses=replace(made.responses, logprobs=made.scored.logprobs))
@@ -125,7 +96,7 @@ def test_positions_that_count_pads_are_named(roles: Roles, tmp_path: Path, share
 @pytest.mark.usefixtures("counted_pads")
 def test_pads_beside_one_long_prompt_are_named(roles: Roles, tmp_path: Path) -> None:
     """Only the shortest rows are scored again, and none of them is as long as what they were padded to."""
-    doctor = Doctor(roles, settings(tmp_path, allow_biased_kl=True, microbatch=80), tmp_path)
+    doctor = watching(roles, tmp_path, allow_biased_kl=True, microbatch=80)
     findings = doctor.examine(2, rollout(roles, doctor, count=80, longest=30))
     (named,) = [found for found in findings if found.severity == "error"]
     assert (named.id, named.evidence["toggle"]) == ("NK8", "positions")
@@ -134,7 +105,7 @@ def test_pads_beside_one_long_prompt_are_named(roles: Roles, tmp_path: Path) -> 
 def test_labels_off_by_one_are_named(roles: Roles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The scorer is wrong alone and in its batch alike: T4 passes, and T2 says what the scorer's numbers are."""
     monkeypatch.setattr("heed.models.policy.predicting", lambda hidden, counted: hidden[:, 1:][counted[:, 1:]])
-    doctor = Doctor(roles, settings(tmp_path, allow_biased_kl=True), tmp_path)
+    doctor = watching(roles, tmp_path, allow_biased_kl=True)
     named = next(found for found in doctor.examine(2, rollout(roles, doctor)) if found.id == "NK11")
     assert named.evidence["test"] == "T2" and named.message.startswith("`policy_logprobs`")
     assert doctor.chart.summary()["tests"]["T4"] == "passed"
@@ -192,13 +163,13 @@ def test_other_prompts_than_were_asked_are_named(roles: Roles, tmp_path: Path) -
 
 
 def test_an_update_that_is_not_on_policy_stops_the_run(roles: Roles, tmp_path: Path) -> None:
-    doctor = Doctor(roles, settings(tmp_path), tmp_path)
+    doctor = watching(roles, tmp_path)
     with pytest.raises(RunError, match="T11"):
         doctor.follow(2, {"policy/ratio_first": 0.01, "kl/coef": 0.05})
 
 
 def test_an_update_that_changes_nothing_is_a_warning(roles: Roles, tmp_path: Path) -> None:
-    doctor = Doctor(roles, settings(tmp_path), tmp_path)
+    doctor = watching(roles, tmp_path)
     assert [found.id for found in doctor.follow(2, {"loss/policy": 0.0})] == ["T13"]
     with torch.no_grad():
         next(iter(roles.policy.parameters().values()))[0, 0] += 1e-6
@@ -207,7 +178,7 @@ def test_an_update_that_changes_nothing_is_a_warning(roles: Roles, tmp_path: Pat
 
 
 def test_bands_are_written_every_time_and_counted(roles: Roles, tmp_path: Path) -> None:
-    doctor = Doctor(roles, settings(tmp_path), tmp_path)
+    doctor = watching(roles, tmp_path)
     for step, kl in ((1, 1.0), (2, 26.0), (3, 27.0)):
         doctor.follow(step, {"kl/exact": kl})
     lines = [json.loads(line) for line in (tmp_path / FILE).read_text().splitlines()]
@@ -219,7 +190,7 @@ def test_a_finding_is_printed_once_unless_it_gets_graver(
     roles: Roles, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("logging.Logger.propagate", True, raising=False)
-    doctor = Doctor(roles, settings(tmp_path), tmp_path)
+    doctor = watching(roles, tmp_path)
     with caplog.at_level("WARNING", logger="heed"):
         doctor.follow(1, {"kl/exact": 26.0})
         doctor.follow(2, {"kl/exact": 26.0})
@@ -229,28 +200,18 @@ def test_a_finding_is_printed_once_unless_it_gets_graver(
 # --- the controller -------------------------------------------------------------------------------------------------
 
 
-def test_the_coefficient_stays_without_a_target(tmp_path: Path) -> None:
-    assert next_coefficient(0.05, 20.0, settings(tmp_path), valid=True) == 0.05
-
-
-def test_the_coefficient_follows_the_target(tmp_path: Path) -> None:
-    """32 episodes of 1,000, an error clipped to a fifth: ± 0.64 %."""
-    moving = settings(tmp_path, kl_target=6, kl_horizon=1000)
-    assert next_coefficient(0.05, 20.0, moving, valid=True) == pytest.approx(0.05 * 1.0064)
-    assert next_coefficient(0.05, 0.0, moving, valid=True) == pytest.approx(0.05 * 0.9936)
-    assert next_coefficient(0.05, 6.6, moving, valid=True) == pytest.approx(0.05 * 1.0032)
-
-
 def test_the_coefficient_is_frozen_while_the_kl_is_wrong(roles: Roles, tmp_path: Path) -> None:
-    moving = settings(tmp_path, kl_target=6, allow_biased_kl=True)
-    doctor = Doctor(roles, moving, tmp_path)
+    price = KLPrice(0.05, target=6.0, horizon=10_000.0, batch=32)
+    doctor = watching(roles, tmp_path, kl_target=6.0, allow_biased_kl=True)
     made = rollout(roles, doctor)
     doctor.examine(2, replace(made, responses=replace(made.responses, logprobs=made.responses.logprobs - 0.5)))
     assert not doctor.valid
     assert [found.id for found in doctor.follow(2, {"kl/coef": 0.05, "kl/exact": 0.1})] == ["NK23"]
-    assert next_coefficient(0.05, 0.0, moving, doctor.valid) == 0.05
+    price.follow(0.0, doctor.valid)
+    assert price.coef == 0.05
     doctor.examine(3, rollout(roles, doctor, seed=2))
-    assert doctor.valid and next_coefficient(0.05, 0.0, moving, doctor.valid) < 0.05
+    price.follow(0.0, doctor.valid)
+    assert doctor.valid and price.coef < 0.05
 
 
 def test_rows_with_most_padding_come_first() -> None:
