@@ -20,7 +20,8 @@ export HF_HUB_DISABLE_TELEMETRY = 1
 
 FUZZ      ?= 1000
 
-.PHONY: help setup programs test lint check fix fuzz mutants doctor-table demo bench label-load wheel-test clean
+.PHONY: help setup programs test lint check fix fuzz mutants doctor-table architectures demo bench label-load wheel-test \
+        clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST)
@@ -65,6 +66,10 @@ fuzz: $(READY) ## some ten thousand malformed files, rows and dialogues, new one
 
 doctor-table: $(READY) ## every fault of PPO under 20 seeds, and healthy runs: what the doctor says (an hour; DEMO=runs/demo)
 	$(BIN)/python tests/doctor/table.py --demo $(or $(DEMO),runs/demo)
+
+architectures: $(READY) ## small random models of every family: docs/architectures.md again, then the whole loop on each (an hour)
+	$(BIN)/python tests/architectures/page.py
+	$(BIN)/python -m pytest -q tests/architectures -m "slow or not slow"
 
 demo: $(READY) ## the whole loop on a generated little world, offline, in minutes
 	$(BIN)/heed demo

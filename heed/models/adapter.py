@@ -5,6 +5,7 @@ What an adapter's config or file says beyond that, heed would not do: sampler, s
 
 from __future__ import annotations
 
+import copy
 import re
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
+from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -45,6 +47,23 @@ def adapter_config(checkpoint: Checkpoint, head: bool) -> LoraConfig:
     if why := _beyond(found, head):
         raise CheckpointError(checkpoint.name, f"its adapter {why}, which is not reproduced here", HINT)
     return LoraConfig(**{name: found[name] for name in UNDERSTOOD & found.keys()})
+
+
+def linear_targets(model: PreTrainedModel) -> list[str] | str:
+    """What a fresh adapter changes: every linear layer of the transformer. Where experts are held in one tensor peft
+    would wrap that too; it is left as it is, as is the router before it."""
+    config = LoraConfig(target_modules="all-linear")
+    convert_peft_config_for_transformers(config, model, None)
+    return sorted(config.target_modules or ()) if config.target_parameters else "all-linear"
+
+
+def check_experts(config: LoraConfig, model: PreTrainedModel, name: str) -> None:
+    """Raise `CheckpointError` where peft would wrap a tensor of fused experts."""
+    tried = copy.deepcopy(config)
+    convert_peft_config_for_transformers(tried, model, None)
+    if tried.target_parameters:
+        told = f"an adapter would change {min(tried.target_parameters)}, a tensor of several experts"
+        raise CheckpointError(name, told, f"adapt other layers: lora.targets {linear_targets(model)}")
 
 
 def check_tensors(checkpoint: Checkpoint, model: PreTrainedModel, head: bool) -> None:

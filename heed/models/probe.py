@@ -26,8 +26,10 @@ def check_forward(trunk: Trunk) -> None:
     """Raise `CheckpointError` where a row alone, a left-padded one and one read token by token do not give the logits
     of the stock forward (its hidden states, where it has no head)."""
     model = trunk.model
-    if model._is_stateful or "past_key_values" not in inspect.signature(model.base_model.forward).parameters:
-        told = f"{type(model).__name__} keeps a state instead of keys and values, which cannot be padded on the left"
+    keeps = "past_key_values" in inspect.signature(model.base_model.forward).parameters
+    if model._is_stateful or not keeps:
+        kept = "a state, which padding on the left would change" if model._is_stateful else "no keys and values"
+        told = f"{type(model).__name__} keeps {kept}, so answers cannot be drawn in batches"
         raise CheckpointError(trunk.name, told, HINT)
     tokens = probe_tokens(model)
     try:

@@ -26,7 +26,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from transformers.cache_utils import Cache
 
 from heed.errors import CheckpointError
-from heed.models.adapter import HEADS, PREFIX, adapter_config, check_tensors
+from heed.models.adapter import HEADS, PREFIX, adapter_config, check_experts, check_tensors, linear_targets
 from heed.models.checkpoint import ADAPTER_WEIGHTS, Checkpoint, weights_hash
 from heed.models.files import read_tensors
 from heed.models.load import context_length, load_causal_lm, load_tokenizer, vocabulary_size, without_dropout
@@ -109,7 +109,7 @@ class Trunk:
 
     def add_adapter(self, name: str, lora: LoraSettings) -> None:
         """Inject a fresh adapter: A random, B zero, so that the output does not change yet."""
-        targets = list(lora.targets) or "all-linear"
+        targets = list(lora.targets) or linear_targets(self.model)
         transposed = any(type(module).__name__ == "Conv1D" for module in self.model.modules())  # GPT-2's linear layers
         self._inject(
             name,
@@ -233,6 +233,7 @@ class Trunk:
         return {key.replace(".base_layer.", "."): value for key, value in state.items()}
 
     def _inject(self, name: str, config: LoraConfig) -> None:
+        check_experts(config, self.model, self.name)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several adapters are the point
             inject_adapter_in_model(config, self.model, adapter_name=name)

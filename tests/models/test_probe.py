@@ -88,7 +88,7 @@ def test_whole_training_reaches_a_head_that_is_read_by_the_models_own_forward(
 @pytest.mark.parametrize(
     ("config", "told"),
     [
-        (MambaConfig(vocab_size=270, hidden_size=32, num_hidden_layers=2, eos_token_id=0), "keeps a state instead"),
+        (MambaConfig(vocab_size=270, hidden_size=32, num_hidden_layers=2, eos_token_id=0), "keeps a state, which"),
         (BertConfig(**SHAPE), "BertLMHeadModel"),  # reads what comes later, too
     ],
     ids=["a state", "both directions"],
