@@ -1,10 +1,10 @@
-"""Typed batches: what `data` builds and `models` reads. Prompts are padded on the left, all else on the right."""
+"""Batches that `data` builds and `models` reads and writes. Prompts are padded on the left, all else on the right."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -14,6 +14,27 @@ class PromptBatch:
 
     tokens: Int[Tensor, "batch prompt"]
     mask: Bool[Tensor, "batch prompt"]
+
+
+@dataclass(frozen=True)
+class Responses:
+    """What was drawn. RIGHT padded; `mask` is True on drawn tokens, the first end-of-text token included.
+
+    `logprobs` are the sampler's own, in nats of the distribution that the token was drawn from.
+    """
+
+    tokens: Int[Tensor, "batch response"]
+    mask: Bool[Tensor, "batch response"]
+    logprobs: Float[Tensor, "batch response"]
+
+    @property
+    def lengths(self) -> Int[Tensor, " batch"]:
+        return self.mask.sum(dim=1)
+
+    def finished(self, eos: int) -> Bool[Tensor, " batch"]:
+        """True where the response ended itself."""
+        last = self.tokens.gather(1, (self.lengths - 1).clamp(min=0)[:, None])[:, 0]
+        return last == eos
 
 
 @dataclass(frozen=True)

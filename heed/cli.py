@@ -7,6 +7,7 @@ told at once.
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 import os
 import signal
@@ -76,12 +77,14 @@ COMMANDS = {
     "label": Command("label:LabelSettings", "flows.label", "the page on which people rank responses", "sources"),
     "doctor": Command(
         "doctor:DoctorSettings",
-        "stages.diagnose",
+        "stages.doctor",
         "a recipe or a run of PPO, or rollouts of any library: is it sound?",
         "target",
     ),
     "chat": Command("evaluate:ChatSettings", "stages.chat", "talk to a checkpoint, or to two side by side", "models"),
+    "env": Command("env:EnvSettings", "training.env", "versions and machine: what a report of a bug needs"),
 }
+RESUME = "heed resume RUN goes on with a stopped run; heed resume RUN --setting value changes what may change."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -97,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped by Ctrl-C: rows written so far are kept, no checkpoint was half-written", file=sys.stderr)
+        print("stopped by Ctrl-C: what was written so far is kept, nothing is half-written", file=sys.stderr)
         return 130
 
 
@@ -108,9 +111,14 @@ def _dispatch(arguments: list[str]) -> int:
     if arguments[0] == "--version":
         print(importlib.import_module("importlib.metadata").version("heed"))
         return 0
+    if arguments[0] == "resume":
+        if not arguments[1:] or HELP & set(arguments):
+            print(RESUME)
+            return 0
+        arguments = resumed(Path(arguments[1]).expanduser(), arguments[2:])
     name, *rest = arguments
     if name not in COMMANDS:
-        raise ConfigError(name, "is not a command of heed", config.nearest(name, list(COMMANDS), "commands"))
+        raise ConfigError(name, "is not a command of heed", config.nearest(name, [*COMMANDS, "resume"], "commands"))
     command = COMMANDS[name]
     model = settings_of(command)
     if HELP & set(rest):
@@ -122,6 +130,15 @@ def _dispatch(arguments: list[str]) -> int:
     run: Callable[[Any], object] = importlib.import_module(f"heed.{command.stage}").run
     outcome = run(settings)
     return outcome if isinstance(outcome, int) else 0
+
+
+def resumed(path: Path, rest: Sequence[str]) -> list[str]:
+    """The command that goes on with the run in a directory, wherever that was moved to."""
+    try:
+        stage = str(json.loads((path / "run.json").read_text(encoding="utf-8"))["stage"]).replace("_", "-")
+    except (OSError, ValueError, KeyError):
+        raise ConfigError(str(path), "is not the directory of a run", "give one that a stage of heed wrote") from None
+    return [stage, str(path / "config.yaml"), "--resume", "true", "--output", str(path), *rest]
 
 
 def settings_of(command: Command) -> type[BaseModel]:
@@ -174,6 +191,7 @@ def _overview() -> Table:
     )
     for name, command in COMMANDS.items():
         table.add_row(f"  heed {name}", command.sentence)
+    table.add_row("  heed resume", "a run directory: go on where the run was stopped")
     table.caption = "heed STAGE --help lists a stage's settings. heed collects nothing and sends nothing."
     table.caption_justify = "left"
     return table

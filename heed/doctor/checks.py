@@ -16,7 +16,7 @@ from torch import Tensor
 
 from heed.doctor.events import EVENTS
 from heed.doctor.findings import Finding, Severity, finding
-from heed.doctor.statistics import Absences, Count, Martingale, Sum, Uniform
+from heed.doctor.statistics import Absences, Count, Martingale, Sum, Uniform, in_float64
 from heed.formulas.masked import masked_mean
 
 Line = Float[Tensor, "batch response"]
@@ -87,7 +87,7 @@ def rescore_gap(scored: Line, sampled: Line, mask: Mask, exact: bool = True) -> 
     `exact`: both computed in float32, where the gap is at most 1e-3; else the noise of bfloat16 is allowed. The mean
     gap is −KL(q‖π) of the sampler q. A small gap is numerical (NK16); a large one has a cause to be found (T2).
     """
-    gap = (scored - sampled)[mask].double()
+    gap = in_float64(scored - sampled)[mask.cpu()]
     if len(gap) == 0:
         return []
     mean, largest = float(gap.mean()), float(gap.abs().max())
@@ -273,7 +273,7 @@ def sign_of_kl(k1: Line, mask: Mask) -> list[Finding]:
     A mean below 0 by more than four errors proves that the tokens were not drawn from the policy (or the sign is
     wrong); a smaller one is noise (NK21). With few responses the error is itself uncertain.
     """
-    per_response = k1.masked_fill(~mask, 0).double().sum(1)
+    per_response = in_float64(k1.masked_fill(~mask, 0)).sum(1)
     if len(per_response) < 8:
         return []
     mean, error = float(per_response.mean()), float(per_response.std()) / math.sqrt(len(per_response))

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from heed.doctor.statistics import Absences, Count, Martingale, Sum, Uniform
+from heed.doctor.statistics import Absences, Count, Martingale, Sum, Uniform, in_float64
 from heed.formulas.logprobs import TokenStatistics, log_softmax
 
 NUCLEUS = 0.95
@@ -111,15 +111,15 @@ class Events:
         noise = torch.rand(len(tokens), generator=self.generator).to(p.device)
         tied = (p * (p == chosen)).sum(1)
         self.uniforms.append((p * (p > chosen)).sum(1) + noise * tied)
-        missed = -torch.log1p(-p.clamp(max=1 - 1e-6)).sum(0, dtype=torch.double)
-        drawn = torch.zeros_like(missed, dtype=torch.bool).index_fill_(0, tokens, True)
+        missed = in_float64(-torch.log1p(-p.clamp(max=1 - 1e-6)).sum(0))
+        drawn = torch.zeros_like(missed, dtype=torch.bool).index_fill_(0, tokens.cpu(), True)
         self.missed = missed if self.missed is None else self.missed + missed
         self.drawn = drawn if self.drawn is None else self.drawn | drawn
 
     def _ranked(self, p: Tensor, chosen: Tensor) -> None:
         """Sets below a value of the sorted probabilities: ties then lie on one side together."""
         best = p.topk(min(DEEPEST, p.shape[1]), dim=1).values
-        self.choices += float((1 - best[:, 0].double()).sum())
+        self.choices += float((1 - in_float64(best[:, 0])).sum())
         limits = {f"rank_{rank}": best[:, rank - 1 : rank] for rank in RANKS if rank < p.shape[1]}
         inside = (best.cumsum(1) < NUCLEUS).sum(1, keepdim=True).clamp(max=best.shape[1] - 1)
         limits["tail"] = best.gather(1, inside)
@@ -141,7 +141,7 @@ class Events:
                 found[f"T8 {name}"] = Count.of(probabilities, happened)
         if self.missed is not None and self.drawn is not None:
             found["T8 absent"] = Absences(self.missed, self.drawn)
-            found["T9"] = Uniform(torch.cat(self.uniforms))
+            found["T9"] = Uniform(torch.cat(self.uniforms).cpu())
         return found
 
 

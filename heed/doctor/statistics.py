@@ -8,10 +8,11 @@ vocabulary; a sample's own variance is wrong exactly where a rare token has not 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import NormalDist
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -41,8 +42,14 @@ def martingale_z(
     `deviations` have expectation 0 given the text before them; `variances` are exact, over the whole vocabulary, and
     not the sample's own. None (not tested) where there is nothing to vary, as before the first update.
     """
-    variance = float(masked_sum(variances.double(), mask))
-    return float(masked_sum(deviations.double(), mask)) / math.sqrt(variance) if variance > 1e-6 else None
+    mask = mask.cpu()
+    variance = float(masked_sum(in_float64(variances), mask))
+    return float(masked_sum(in_float64(deviations), mask)) / math.sqrt(variance) if variance > 1e-6 else None
+
+
+def in_float64(values: Tensor) -> Tensor:
+    """In float64, on the processor: not every accelerator has it."""
+    return values.cpu().double()
 
 
 class Sum(Protocol):
@@ -58,6 +65,10 @@ class Sum(Protocol):
     @property
     def is_whole(self) -> bool:
         """Whether the sum has enough in it to be judged and begun anew."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Numbers and tensors from which `load_sum` makes the same sum."""
         ...
 
 
@@ -77,7 +88,7 @@ class Martingale:
     @classmethod
     def of(cls, deviations: Tensor, variances: Tensor, choices: float, ceiling: float | None = None) -> Martingale:
         """The sum of flat `[tokens]` lines."""
-        return cls(float(deviations.double().sum()), float(variances.double().sum()), choices, ceiling)
+        return cls(float(in_float64(deviations).sum()), float(in_float64(variances).sum()), choices, ceiling)
 
     def __add__(self, other: Martingale) -> Martingale:
         return Martingale(
@@ -98,6 +109,9 @@ class Martingale:
     def is_whole(self) -> bool:
         return self.choices >= ENOUGH_CHOICES and self.variance > 1e-6
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"kind": "martingale", **vars(self)}
+
 
 @dataclass(frozen=True)
 class Count:
@@ -115,7 +129,7 @@ class Count:
     @classmethod
     def of(cls, probabilities: Float[Tensor, " tokens"], happened: Bool[Tensor, " tokens"]) -> Count:
         """The count over flat `[tokens]` lines."""
-        p = probabilities.double().clamp(0, 1).cpu().numpy()
+        p = in_float64(probabilities).clamp(0, 1).numpy()
         variance = float((p * (1 - p)).sum())
         wave = _characteristic(p) if variance < ENOUGH_EVENTS else None
         return cls(int(happened.sum()), float(p.sum()), variance, wave)
@@ -149,6 +163,11 @@ class Count:
         masses = masses[counts % _ROUND]
         return float(masses[counts <= self.observed].sum()), float(masses[counts >= self.observed].sum())
 
+    def state_dict(self) -> dict[str, Any]:
+        wave = None if self.wave is None else torch.view_as_real(torch.from_numpy(self.wave.copy()))
+        numbers = {"observed": self.observed, "expected": self.expected, "variance": self.variance}
+        return {"kind": "count", **numbers, "wave": wave}
+
 
 def _characteristic(p: np.ndarray) -> np.ndarray:
     """Π_t (1 − p_t + p_t·e^{iω}) at ω = 2πl/256, l = 0 … 128."""
@@ -175,13 +194,16 @@ class Uniform:
     @property
     def distance(self) -> float:
         """√n · max |empirical − uniform distribution function|."""
-        ordered, n = self.values.double().sort().values, len(self.values)
-        steps = torch.arange(n, dtype=torch.double, device=ordered.device) / n
+        ordered, n = in_float64(self.values).sort().values, len(self.values)
+        steps = torch.arange(n, dtype=torch.double) / n
         return math.sqrt(n) * float(torch.maximum(ordered - steps, steps + 1 / n - ordered).max())
 
     @property
     def is_whole(self) -> bool:
         return len(self.values) >= 50
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"kind": "uniform", "values": self.values}
 
 
 @dataclass(frozen=True)
@@ -216,3 +238,17 @@ class Absences:
     @property
     def is_whole(self) -> bool:
         return False
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"kind": "absences", "missed": self.missed, "drawn": self.drawn}
+
+
+KINDS: dict[str, type[Sum]] = {"martingale": Martingale, "count": Count, "uniform": Uniform, "absences": Absences}
+
+
+def load_sum(state: Mapping[str, Any]) -> Sum:
+    """The sum that a `state_dict` describes."""
+    fields = {name: value for name, value in state.items() if name != "kind"}
+    if fields.get("wave") is not None:
+        fields["wave"] = torch.view_as_complex(fields["wave"].contiguous()).numpy()
+    return KINDS[state["kind"]](**fields)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from heed.doctor.events import Context, closing, in_context
+from heed.doctor.statistics import in_float64
 from heed.formulas.logprobs import log_softmax
 
 CONVINCING = 9.2  # nats
@@ -101,7 +102,7 @@ class Suspects:
         chosen = logp.gather(1, tokens[:, None])[:, 0]
         if self.recorded is not None:
             self.off = self.recorded.to(chosen.device)[index.to(chosen.device)] - chosen
-            self.ledger.distance += float(self.off.abs().double().sum())
+            self.ledger.distance += float(in_float64(self.off.abs()).sum())
             self.ledger.tokens += len(chosen)
         self._truncations(logp.exp(), chosen.exp())
         self._others(logits, ref_logits, logp, tokens)
@@ -110,11 +111,11 @@ class Suspects:
 
     def _add(self, cause: str, setting: str, ratio: Tensor, divergence: Tensor) -> None:
         """`ratio` is q(y) / π(y), `divergence` KL(q‖π) at each token."""
-        gain = ((1 - _BLUR) * ratio.double() + _BLUR).log().sum()
+        gain = ((1 - _BLUR) * in_float64(ratio) + _BLUR).log().sum()
         miss = 0.0
         if self.off is not None:
-            miss = float((self.off - ratio.log().clamp(min=_NEVER)).abs().double().sum())
-        self.ledger.write(Suspect(cause, setting), float(gain), float(divergence.double().sum()), miss)
+            miss = float(in_float64((self.off - ratio.log().clamp(min=_NEVER)).abs()).sum())
+        self.ledger.write(Suspect(cause, setting), float(gain), float(in_float64(divergence).sum()), miss)
 
     def _add_cut(self, cause: str, setting: str, kept: Tensor, mass: Tensor) -> None:
         """q is π without some tokens: `kept` says whether y is left, `mass` is π's mass of what is left."""

@@ -14,7 +14,7 @@ from heed.doctor.findings import TESTS, Finding
 @dataclass(frozen=True)
 class Verdict:
     """`title` says what was examined. `during` holds the outcomes that a finished run recorded itself, `figures` what
-    the probes of the reward model gave.
+    the probes of the reward model gave, `skipped` why a test was not made.
     """
 
     title: str
@@ -24,6 +24,11 @@ class Verdict:
     tokens: int
     during: Mapping[str, str] = field(default_factory=dict)
     figures: Mapping[str, Any] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+    def outcome(self, test: str) -> str:
+        """passed · failed · by construction · not tested: why."""
+        return outcome(self.results.get(test), self.skipped.get(test, ""))
 
     @property
     def is_grave(self) -> bool:
@@ -34,7 +39,7 @@ class Verdict:
         return {
             "examined": self.title,
             "findings": [found.as_dict() for found in self.findings],
-            "tests": {name: outcome(self.results.get(name)) for name in TESTS},
+            "tests": {name: self.outcome(name) for name in TESTS},
             "during_the_run": dict(self.during),
             "reward_model": dict(self.figures),
             "responses": self.responses,
@@ -45,7 +50,7 @@ class Verdict:
         """Rows of the first table for people."""
         rows = []
         for name, text in TESTS.items():
-            row = {"test": name, "what should hold": text, "outcome": outcome(self.results.get(name))}
+            row = {"test": name, "what should hold": text, "outcome": self.outcome(name)}
             rows.append(row | ({"during the run": self.during.get(name, "not tested")} if self.during else {}))
         return rows
 

@@ -7,11 +7,12 @@ or more than 4 twice in a row, is an error.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from heed.doctor.causes import name_cause
 from heed.doctor.checks import symptom
 from heed.doctor.findings import Finding, Severity
-from heed.doctor.statistics import WARN, Sum
+from heed.doctor.statistics import WARN, Sum, load_sum
 from heed.doctor.suspects import Suspect
 
 STOP = 6.0
@@ -51,6 +52,19 @@ class Watch:
                 self.suspicious.discard(name)
                 del self.recent[name]
         return found
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a later rollout is judged with, in values of JSON and tensors."""
+        sums = {"recent": self.recent, "total": self.total}
+        saved = {kind: {name: one.state_dict() for name, one in some.items()} for kind, some in sums.items()}
+        return {**saved, "suspicious": sorted(self.suspicious), "rollouts": self.rollouts}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where a run stopped."""
+        self.recent, self.total = (
+            {name: load_sum(one) for name, one in state[kind].items()} for kind in ("recent", "total")
+        )
+        self.suspicious, self.rollouts = set(state["suspicious"]), state["rollouts"]
 
     def _severity(self, name: str, z: float) -> Severity:
         return "error" if abs(z) > STOP or name in self.suspicious else "warning"

@@ -36,14 +36,14 @@ class Shelf:
             self.trunks[name] = Trunk.load(checkpoint, self.pick(parameter_count(name)), self.device)
         return self.trunks[name]
 
-    def policy(self, name: str, role: str) -> Policy:
-        """A language model by checkpoint name; `role` names its adapter in the trunk."""
-        checkpoint = open_checkpoint(name, "policy")
+    def policy(self, name: str | Checkpoint, role: str) -> Policy:
+        """A language model by checkpoint or its name; `role` names its adapter in the trunk."""
+        checkpoint = open_checkpoint(name, "policy") if isinstance(name, str) else name
         return Policy(self.trunk(checkpoint), self._adapter(checkpoint, role))
 
-    def reward_model(self, name: str, role: str) -> RewardModel:
-        """A reward model by checkpoint name, with the normalisation that its training measured."""
-        checkpoint = open_checkpoint(name, "reward")
+    def reward_model(self, name: str | Checkpoint, role: str) -> RewardModel:
+        """A reward model by checkpoint or its name, with the normalisation that its training measured."""
+        checkpoint = open_checkpoint(name, "reward") if isinstance(name, str) else name
         trunk, adapter = self.trunk(checkpoint), self._adapter(checkpoint, role)
         measured = checkpoint.metadata.get("reward", {})
         head = load_head(checkpoint).to(self.device)
@@ -78,7 +78,9 @@ def trained_copy(policy: Policy, role: str, lora: LoraSettings) -> Policy:
     return Policy(policy.trunk, role)
 
 
-def load_roles(shelf: Shelf, model: str, reward: RewardModel | ExternalReward, lora: LoraSettings) -> Roles:
+def load_roles(
+    shelf: Shelf, model: str | Checkpoint, reward: RewardModel | ExternalReward, lora: LoraSettings
+) -> Roles:
     """The roles as PPO begins: policy = reference = SFT model, value model = reward model.
 
     With an external reward model the value model starts from the SFT model with a head of zeros.

@@ -6,36 +6,12 @@ one distribution that is scored with another is how KL goes negative. Here nothi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from heed.batches import PromptBatch
+from heed.batches import PromptBatch, Responses
 from heed.models.trunk import Trunk
-
-
-@dataclass(frozen=True)
-class Responses:
-    """What was drawn. RIGHT padded; `mask` is True on drawn tokens, the first end-of-text token included.
-
-    `logprobs` are the sampler's own, in nats of the distribution that the token was drawn from.
-    """
-
-    tokens: Int[Tensor, "batch response"]
-    mask: Bool[Tensor, "batch response"]
-    logprobs: Float[Tensor, "batch response"]
-
-    @property
-    def lengths(self) -> Int[Tensor, " batch"]:
-        return self.mask.sum(dim=1)
-
-    def finished(self, eos: int) -> Bool[Tensor, " batch"]:
-        """True where the response ended itself."""
-        last = self.tokens.gather(1, (self.lengths - 1).clamp(min=0)[:, None])[:, 0]
-        return last == eos
 
 
 class RoomyLayer(DynamicLayer):

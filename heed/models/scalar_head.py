@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, PreTrainedModel
 from transformers.cache_utils import DynamicCache
 
-from heed.batches import PromptBatch, RankingBatch
+from heed.batches import PromptBatch, RankingBatch, Responses
 from heed.errors import CheckpointError
 from heed.models.checkpoint import Checkpoint
 from heed.models.policy import scatter, whole
-from heed.models.sampler import Responses
 from heed.models.trunk import PREFIX, Trunk
 
 

@@ -28,7 +28,7 @@ from transformers.cache_utils import Cache
 from heed.errors import CheckpointError
 from heed.models.checkpoint import Checkpoint, weights_hash
 from heed.models.load import context_length, load_causal_lm, load_tokenizer, without_dropout
-from heed.models.threads import RowThreads, fitting
+from heed.rows.threads import RowThreads, fitting
 from heed.settings.common import LoraSettings
 
 PREFIX = "base_model.model."  # what peft's own files put before every name
@@ -168,10 +168,11 @@ class Trunk:
             return
         layers = [layer for layer in self.layers() if name in layer.lora_A]
         originals = [layer.get_base_layer().weight.data for layer in layers]
-        with self.active(None), torch.no_grad():
-            for layer, weight in zip(layers, originals, strict=True):
-                delta = layer.get_delta_weight(name)
-                layer.get_base_layer().weight.data = (weight + delta).to(weight.dtype)
+        with self.active(None):
+            with torch.no_grad():  # not around the block, which may be a generator's: its caller would lose gradients
+                for layer, weight in zip(layers, originals, strict=True):
+                    delta = layer.get_delta_weight(name)
+                    layer.get_base_layer().weight.data = (weight + delta).to(weight.dtype)
             try:
                 yield
             finally:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -107,11 +108,24 @@ DtypeName = Literal["auto", "float32", "bfloat16"]
 class StageSettings(Settings):
     """What every stage has."""
 
+    MAY_CHANGE: ClassVar[frozenset[str]] = frozenset({"output", "overwrite", "resume", "save_every", "kept_states"})
+    """Settings that may be others when a stopped run goes on; a stage adds its own."""
+
     output: str = Field(description="run directory that the stage writes")
-    overwrite: bool = Field(False, description="replace a run that is already in `output`")
+    overwrite: bool = Field(False, description="replace a run in `output`; it is removed when the new one is finished")
+    resume: bool = Field(False, description="go on with the run in `output` where it was stopped")
+    save_every: int = Field(
+        0, ge=0, description="steps between saved states, which a stopped run goes on from; 0 = about ten minutes"
+    )
+    kept_states: int = Field(2, ge=1, description="saved states that are kept while the run goes on")
     seed: int = Field(0, ge=0, description="seed of every random choice in the stage")
     dtype: DtypeName = Field(
         "auto",
         description="dtype of frozen weights; auto = bfloat16 where the processor has it and the model is large enough to gain",
     )
     device: str = Field("auto", description="cpu, cuda, cuda:1, mps; auto = the accelerator if there is one")
+
+    @classmethod
+    def stage_name(cls) -> str:
+        """What the stage is called: of `BestOfNSettings` best_of_n."""
+        return re.sub(r"(?<!^)(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", "_", cls.__name__.removesuffix("Settings")).lower()

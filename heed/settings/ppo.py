@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -52,6 +52,15 @@ class ExternalRewardSettings(Settings):
 
 class PPOSettings(StageSettings):
     """Step 3: reinforcement learning from the reward model (paper: section 3.5, appendix C.4)."""
+
+    MAY_CHANGE: ClassVar[frozenset[str]] = StageSettings.MAY_CHANGE | {
+        "steps",
+        "evaluations",
+        "kl_budget",
+        "allow_biased_kl",
+        "microbatch",
+        "external_reward.batch",
+    }
 
     model: str = Field(description="the SFT model: initial policy and KL reference")
     reward_model: str = Field("", description="a run of `heed reward`; also the value model's first weights")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -17,16 +19,17 @@ from heed.data.batch import prompt_batch
 from heed.data.encode import encode_prompt
 from heed.data.prompts import until_next_turn
 from heed.data.template import Template
-from heed.errors import DataError
+from heed.errors import DataError, HeedError
 from heed.models.answers import texts_of
 from heed.models.checkpoint import open_checkpoint
-from heed.models.pieces import to_device
 from heed.models.policy import Policy
 from heed.models.roles import Shelf
-from heed.records import Dialogue, Turn, clean
+from heed.records import Dialogue, Turn, clean, dialogue_from_json
+from heed.rows.pieces import to_device
 from heed.settings.evaluate import ChatSettings
-from heed.training.device import pick_device, pick_dtype, seed_everything
+from heed.training.device import pick_device, pick_dtype
 from heed.training.metrics import completions_table
+from heed.training.randomness import seed_everything
 
 CUT = " …"  # after an answer that reached its limit
 
@@ -64,8 +67,10 @@ class Speaker:
         raise DataError("this message", f"{len(tokens)} tokens do not fit into {self.name}'s {room}", "say it shorter")
 
 
-def run(settings: ChatSettings) -> None:
+def run(settings: ChatSettings) -> int:
     """Read a line, let every model answer it, until `/quit` or the end of the input."""
+    if settings.json_lines:
+        return interview(settings)
     speakers = load(settings)
     generator = seed_everything(settings.seed, speakers[0].policy.trunk.device)
     console = Console()
@@ -85,6 +90,33 @@ def run(settings: ChatSettings) -> None:
                 continue
             show(console, speakers, answers)
             dialogue = (*asked, Turn("assistant", answers[0].removesuffix(CUT)))
+    return 0
+
+
+def interview(settings: ChatSettings) -> int:
+    """The other end of the labeling page's chat: says `{"models": [name, …]}`, then answers line by line."""
+    try:
+        speakers = load(settings)
+    except HeedError as error:
+        print(json.dumps({"problem": f"{error.where}: {error.what}; {error.hint}"}), flush=True)
+        return 2
+    generator = seed_everything(settings.seed, speakers[0].policy.trunk.device)
+    print(json.dumps({"models": [speaker.name for speaker in speakers]}), flush=True)
+    for said in replies(speakers, sys.stdin, generator):
+        print(json.dumps(said), flush=True)
+    return 0
+
+
+def replies(speakers: Sequence[Speaker], lines: Iterable[str], generator: torch.Generator) -> Iterator[dict[str, Any]]:
+    """For each line `{"turns": [{"role", "content"}, …]}` what every model says next, or the problem with it."""
+    for line in lines:
+        try:
+            dialogue = dialogue_from_json(json.loads(line)["turns"], "this conversation")
+            texts = [speaker.answer(dialogue, generator) for speaker in speakers]
+        except DataError as error:
+            yield {"problem": f"{error.where}: {error.what}; {error.hint}"}
+            continue
+        yield {"answers": [{"text": text.removesuffix(CUT), "finished": not text.endswith(CUT)} for text in texts]}
 
 
 def load(settings: ChatSettings) -> list[Speaker]:

@@ -1,11 +1,7 @@
-"""Device, dtype and seeds."""
+"""Device and dtype."""
 
 from __future__ import annotations
 
-import random
-from pathlib import Path
-
-import numpy
 import torch
 
 from heed.errors import ConfigError
@@ -58,26 +54,3 @@ def has_bfloat16(device: torch.device) -> bool:
         return False
     found = torch.cpu.get_capabilities()
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
-
-
-def seed_everything(seed: int, device: torch.device | None = None) -> torch.Generator:
-    """Seed Python, numpy and torch; returns a generator on `device` (cpu if none) for the stage's own draws."""
-    random.seed(seed)
-    numpy.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
-    return torch.Generator(device or "cpu").manual_seed(seed)
-
-
-def host() -> dict[str, str | int]:
-    """What a measurement depends on and a seed does not: processor, threads, accelerator."""
-    found: dict[str, str | int] = {"processor": _processor(), "threads": torch.get_num_threads()}
-    if torch.cuda.is_available():
-        found["accelerator"] = torch.cuda.get_device_name()
-    return found
-
-
-def _processor() -> str:
-    described = Path("/proc/cpuinfo")
-    lines = described.read_text().splitlines() if described.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else str(torch.cpu.get_capabilities().get("architecture", "unknown"))

@@ -28,12 +28,12 @@ class Progress:
 
     On a terminal it is a bar with the time left and the last metrics. Elsewhere a bar would show nothing until the end,
     so it is a line every `every` steps (0 = about twenty in all), after ten silent seconds, and for the last step:
-    `ppo 12/100  score 0.31  kl 1.2  eta 3:20`.
+    `ppo 12/100  score 0.31  kl 1.2  eta 3:20`. `done` steps were done before this process began.
     """
 
-    def __init__(self, label: str, total: int, every: int = 0) -> None:
+    def __init__(self, label: str, total: int, every: int = 0, done: int = 0) -> None:
         self._label = label
-        self._total = total
+        self._total, self._done = total, done
         self._every = every or max(1, math.ceil(total / LINES_OF_A_RUN))
         self._started = self._last_line = time.monotonic()
         self._bar: Bar | None = None
@@ -42,7 +42,7 @@ class Progress:
         self._started = self._last_line = time.monotonic()
         if sys.stderr.isatty():
             self._bar = _bar()
-            self._task = self._bar.add_task(self._label, total=self._total, shown="")
+            self._task = self._bar.add_task(self._label, total=self._total, completed=self._done, shown="")
             self._bar.start()
         return self
 
@@ -66,7 +66,7 @@ class Progress:
         return step % self._every == 0 or step == self._total or silent >= SECONDS_BETWEEN_LINES
 
     def _eta(self, step: int) -> str:
-        seconds = (time.monotonic() - self._started) / step * (self._total - step)
+        seconds = (time.monotonic() - self._started) / max(1, step - self._done) * (self._total - step)
         minutes, seconds = divmod(round(seconds), 60)
         hours, minutes = divmod(minutes, 60)
         return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

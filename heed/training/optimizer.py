@@ -66,8 +66,22 @@ class MuonWithAdamW:
             for group in muon.param_groups:
                 group["peak"] = settings.learning_rate
         head_rate = settings.learning_rate if head_learning_rate is None else head_learning_rate
+        self._named = dict(named)
         self.optimizers = (*muons, make_optimizer(others, settings, {"head": head_rate}))
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Momentum and moments by the names of the parameters: the same for any number of threads."""
+        states = {id(parameter): state for one in self.optimizers for parameter, state in one.state.items()}
+        return {name: dict(states[id(parameter)]) for name, parameter in self._named.items() if id(parameter) in states}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Momentum and moments as they were."""
+        for one in self.optimizers:
+            mine = {id(parameter): parameter for group in one.param_groups for parameter in group["params"]}
+            for name, found in state.items():
+                if (parameter := mine.get(id(self._named[name]))) is not None:
+                    one.state[parameter] = dict(found)
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -159,6 +173,11 @@ class Average:
         """Take in the weights as they are now."""
         for average, parameter in zip(self.weights, self._trained, strict=True):
             average.copy_(schedules.ema(average, parameter, self.decay))
+
+    def load(self, weights: Iterable[Tensor]) -> None:
+        """Averaged weights as they were saved."""
+        for average, saved in zip(self.weights, weights, strict=True):
+            average.copy_(saved)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

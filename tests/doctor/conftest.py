@@ -27,9 +27,9 @@ from heed.models.roles import Roles, trained_copy, value_model_from
 from heed.models.scalar_head import RewardModel, new_head
 from heed.models.trunk import Trunk
 from heed.records import Prompt
+from heed.rl.questions import Question
 from heed.settings.common import LoraSettings, OptimizerSettings
 from heed.settings.ppo import PPOSettings
-from heed.stages.rollout import Question
 
 VOCAB, EOS, PROMPT = 80, 0, 3
 

@@ -27,15 +27,14 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from heed.batches import PromptBatch
+from heed.batches import PromptBatch, Responses
 from heed.data.batch import prompt_batch
 from heed.models import policy as policy_module
 from heed.models import sampler
 from heed.models.policy import Policy
 from heed.models.roles import Roles
-from heed.models.sampler import Responses
 from heed.models.trunk import Trunk
-from heed.stages import rollout as rollout_module
+from heed.rl import rollout as rollout_module
 
 Rows = list[dict[str, Any]]
 Injection = Callable[[Roles], AbstractContextManager[Any]]

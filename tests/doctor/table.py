@@ -31,7 +31,7 @@ from ward import Ward
 from heed.doctor.findings import CAUSES
 from heed.settings.common import OptimizerSettings
 from heed.settings.ppo import PPOSettings
-from heed.stages.prepare import check, load, read_questions
+from heed.stages import ppo
 
 EPISODES = 128  # of a rollout that a verdict is asked for: about 1,250 tokens
 HEALTHY_SEEDS = 5
@@ -49,11 +49,10 @@ def load_ward(demo: str) -> Ward:
         optimizer=OptimizerSettings(learning_rate=1e-3, schedule="constant", warmup=0, eps=1e-5),
         value_learning_rate=1e-3,
     )  # fmt: skip
-    template = check(settings)
-    questions, _ = read_questions(settings, template)
+    inputs = ppo.read(settings)
     torch.manual_seed(0)
-    roles = load(settings, torch.device("cpu"), template, questions)
-    return Ward(roles, settings, template, questions, EPISODES)
+    roles = ppo.load(settings, inputs, torch.device("cpu"))
+    return Ward(roles, settings, inputs.template, inputs.questions, EPISODES)
 
 
 class Results:

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from heed.settings.doctor import DoctorSettings
-from heed.stages import diagnose
+from heed.stages import doctor
 
 EOS, PAD, TEMPERATURE, LONGEST, WIDEST = 0, 1, 0.7, 16, 6
 INVALID_LOGPROB = 1.0  # what TRL writes where nothing counts
@@ -109,7 +109,7 @@ def verdict(models: Models, rows: list[dict[str, Any]], tmp_path: Path) -> tuple
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     names = {"model": str(models.place / "policy"), "reference": str(models.place / "reference")}
     asked = DoctorSettings(rollouts=str(file), json=str(out), temperature=TEMPERATURE, device="cpu", **names)
-    code = diagnose.run(asked)
+    code = doctor.run(asked)
     return code, {found["id"] for found in json.loads(out.read_text())["findings"]}
 
 

@@ -10,12 +10,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import patch
 
 import torch
 from faults import Fault, Rows
 from torch import Tensor
 
-from heed.batches import PromptBatch
+from heed.batches import PromptBatch, Responses
+from heed.clinic.exact_tests import exact_tests
+from heed.data.order import EndlessOrder
 from heed.data.template import Template
 from heed.doctor.audit import audit
 from heed.doctor.causes import settle
@@ -23,15 +26,12 @@ from heed.doctor.findings import CAUSES, Finding
 from heed.doctor.rollouts import read_rollouts
 from heed.formulas.advantages import shaped_rewards
 from heed.models.roles import Roles
-from heed.models.sampler import Responses
-from heed.models.threads import SERIAL
-from heed.settings.doctor import DoctorSettings
+from heed.rl.questions import Question
+from heed.rl.rollout import Rollout, rollout_metrics
+from heed.rl.update import Update
+from heed.rows.threads import SERIAL
 from heed.settings.ppo import PPOSettings
-from heed.stages.bedside import Doctor
-from heed.stages.exact_tests import exact_tests
-from heed.stages.prepare import prompt_batches
-from heed.stages.rollout import Question, Rollout, collect, rollout_metrics
-from heed.stages.update import Update
+from heed.stages import ppo
 
 TOKENS, STEPS = 8192, 20
 """How soon a fault must be found: tokens of rollouts if it shows at once, steps if training exposes it."""
@@ -57,13 +57,16 @@ class Still:
     """In the place of a value or reward model that nothing is learned from: all zeros."""
 
     trunk = SimpleNamespace(threads=SERIAL)
+    weight = torch.nn.Parameter(torch.zeros(1))
 
-    def parameters(self) -> dict[str, Tensor]:
-        return {}
+    def parameters(self) -> dict[str, torch.nn.Parameter]:
+        return {"nothing": self.weight}
 
     @contextmanager
     def active(self) -> Iterator[None]:
         yield
+
+    trainable = active
 
     def values(self, prompts: PromptBatch, responses: Responses) -> Tensor:
         return torch.zeros(responses.mask.shape)
@@ -136,11 +139,12 @@ class Ward:
         settings = settings.model_copy(update={"seed": seed})
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
-        doctor = Doctor(roles, settings, None)
-        update = self.update = Update(roles, settings, None, generator) if trained else None
-        batches = prompt_batches(self.questions, settings.batch, generator)
+        doctor = ppo.live_doctor(settings, roles, None)
+        parts = self._parts(roles, settings, generator)
+        update = self.update = parts.update if trained else None
         for step in range(1, steps + 1):
-            rollout = collect(roles, next(batches), settings, self.template, generator, doctor.observers)
+            questions = [self.questions[i] for i in parts.order.take(settings.batch)]
+            rollout = parts.worker.collect(questions, doctor.observers)
             findings = doctor.examine(step, rollout)
             if update is not None and not any(found.severity == "error" for found in findings):
                 scored = rollout.scored
@@ -150,6 +154,13 @@ class Ward:
                 metrics = rollout_metrics(rollout, rewards, settings.kl_coef) | update(step, rollout, rewards)
                 findings = findings + doctor.follow(step, metrics)
             yield rollout, findings
+
+    def _parts(self, roles: Roles, settings: PPOSettings, generator: torch.Generator) -> ppo.Prepared:
+        """What a step of `heed ppo` consists of, around models that are loaded already."""
+        nothing = cast(Any, None)
+        inputs = ppo.Inputs(nothing, nothing, self.template, nothing, self.questions, [], None)
+        with patch.object(ppo, "load", lambda *_: roles):
+            return ppo.prepare(settings, inputs, torch.device("cpu"), generator)
 
     def _begun(self, seed: int) -> dict[str, Tensor]:
         """Weights after a few healthy updates."""
@@ -165,33 +176,39 @@ class Ward:
         """One rollout, then two together and so on, if the first does not tell."""
         assert fault.spoil is not None
         generator = torch.Generator().manual_seed(seed)
-        batches = prompt_batches(self.questions, self.episodes, generator)
+        order = EndlessOrder(len(self.questions), generator)
         rows: Rows = []
         found: list[Finding] = []
         step = tokens = 0
         while tokens < TOKENS and not any(one.severity != "info" for one in found):
-            rows += fault.spoil(self.rows(next(batches), generator, fault.late), self.roles)
+            asked = [self.questions[i] for i in order.take(self.episodes)]
+            rows += fault.spoil(self.rows(asked, generator, fault.late), self.roles)
             found, step, tokens = self.diagnosed(rows), step + 1, sum(len(row["response_ids"]) for row in rows)
         return Outcome(fault.name, fault.cause, seed, step, gravest(found), tokens)
 
     def diagnosed(self, rows: Rows) -> list[Finding]:
         """`heed doctor --rollouts FILE --model POLICY --reference REFERENCE`, without loading the models again."""
-        settings = DoctorSettings(rollouts="rows.jsonl", batch=self.settings.microbatch)
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / settings.rollouts
+            path = Path(folder) / "rows.jsonl"
             path.write_text("".join(json.dumps(row) + "\n" for row in rows))
             rollouts = read_rollouts(path)
         results = [
             audit(rollouts, 1.0),
-            exact_tests(rollouts, self.roles.policy, self.roles.reference, settings, torch.Generator().manual_seed(0)),
+            exact_tests(
+                rollouts,
+                self.roles.policy,
+                self.roles.reference,
+                temperature=1.0,
+                batch=self.settings.microbatch,
+                generator=torch.Generator().manual_seed(0),
+            ),
         ]
         return settle([found for some in results for test in some.values() for found in test])
 
     def rows(self, questions: list[Question], generator: torch.Generator, late: bool = False) -> Rows:
         """A healthy rollout as another trainer would write it down; `late`: after it has learned from it."""
-        settings = self.settings.model_copy(update={"batch": len(questions)})
         roles = self.roles if late else replace(self.roles, value=cast(Any, Still()), reward=cast(Any, Still()))
-        rollout = collect(roles, questions, settings, self.template, generator)
+        rollout = self._parts(roles, self.settings, generator).worker.collect(questions)
         columns = {
             "sampler_logprobs": rollout.responses.logprobs,
             "policy_logprobs": self._updated(rollout) if late else rollout.scored.logprobs,

@@ -110,11 +110,11 @@ def test_models_that_cannot_be_loaded_are_told(tmp_path: Path) -> None:
     assert str(tmp_path / "none") in str(refused.value) and "--chat" in str(refused.value)
 
 
-def test_lines_of_json_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_of_json_are_answered() -> None:
     import torch
 
     from heed.errors import DataError
-    from heed.stages import interview as child
+    from heed.stages import chat
 
     class Parrot:
         def __init__(self, cut: str) -> None:
@@ -128,7 +128,7 @@ def test_lines_of_json_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     speakers = [Parrot(""), Parrot(" …")]
     turns = [{"role": "user", "content": "hi"}]
     lines = [json.dumps({"turns": turns}), json.dumps({"turns": turns * 4})]
-    found = list(child.answers(speakers, lines, torch.Generator()))  # type: ignore[arg-type]
+    found = list(chat.replies(speakers, lines, torch.Generator()))  # type: ignore[arg-type]
     assert found == [
         {"answers": [{"text": "heard 1", "finished": True}, {"text": "heard 1", "finished": False}]},
         {"problem": "this message: does not fit; say it shorter"},

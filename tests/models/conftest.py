@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from heed.batches import PromptBatch
+from heed.batches import PromptBatch, Responses
 from heed.models.checkpoint import open_checkpoint
-from heed.models.sampler import Responses
 from heed.models.trunk import Trunk
 
 CPU = torch.device("cpu")

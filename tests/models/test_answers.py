@@ -13,8 +13,8 @@ from heed.models.policy import Policy
 from heed.models.roles import trained_copy
 from heed.models.scalar_head import RewardModel, new_head
 from heed.models.text_loss import text_loss
-from heed.models.threads import RowThreads
 from heed.models.trunk import Trunk
+from heed.rows.threads import RowThreads
 from heed.settings.common import LoraSettings, SamplingSettings
 
 PROMPTS = [[40, 41, 42, 43], [50], [60, 61], [40, 41, 42, 43], [70, 71, 72]]

@@ -9,13 +9,12 @@ from torch import Tensor
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
-from heed.batches import PromptBatch
+from heed.batches import PromptBatch, Responses
 from heed.models import policy as policy_module
-from heed.models.pieces import in_pieces, take
 from heed.models.policy import Policy, compare
-from heed.models.sampler import Responses
-from heed.models.threads import RowThreads
 from heed.models.trunk import Trunk
+from heed.rows.pieces import in_pieces, take
+from heed.rows.threads import RowThreads
 from heed.settings.common import LoraSettings
 
 LORA = LoraSettings(rank=4, alpha=8)

@@ -9,14 +9,13 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.testing import assert_close
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
-from heed.batches import PromptBatch
+from heed.batches import PromptBatch, Responses
 from heed.data.batch import ranking_batch
 from heed.data.encode import EncodedRanking
 from heed.errors import CheckpointError
 from heed.models.checkpoint import open_checkpoint, write_metadata
 from heed.models.policy import Policy
 from heed.models.roles import Roles, Shelf, load_roles, trained_copy
-from heed.models.sampler import Responses
 from heed.models.scalar_head import RewardModel, ValueModel, new_head, save_scalar
 from heed.models.trunk import Trunk
 from heed.settings.common import LoraSettings

@@ -10,11 +10,10 @@ from peft import AutoPeftModelForCausalLM, PeftModel
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from heed.batches import PromptBatch
+from heed.batches import PromptBatch, Responses
 from heed.errors import CheckpointError
 from heed.models.checkpoint import open_checkpoint, weights_hash, write_metadata
 from heed.models.policy import Policy, save_policy
-from heed.models.sampler import Responses
 from heed.models.trunk import Trunk
 from heed.settings.common import LoraSettings
 

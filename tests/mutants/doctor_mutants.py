@@ -18,7 +18,7 @@ STATISTICS = [
     *twins(
         "doctor/statistics",
         "martingale_z",
-        ("masked_sum(variances.double(), mask)", "variances.double().sum()", "padding adds variance"),
+        ("masked_sum(in_float64(variances), mask)", "in_float64(variances).sum()", "padding adds variance"),
         ("math.sqrt(variance)", "variance", "divided by the variance"),
     ),
     *twins(
@@ -76,7 +76,7 @@ EVENTS = [
         "doctor/events",
         "Events._ranked",
         ("chosen[:, 0] < limit[:, 0]", "chosen[:, 0] <= limit[:, 0]", "a tie is outside in draws, inside in mass"),
-        ("1 - best[:, 0].double()", "best[:, 0].double()", "choices are the likeliest tokens"),
+        ("1 - in_float64(best[:, 0])", "in_float64(best[:, 0])", "choices are the likeliest tokens"),
     ),
     *twins(
         "doctor/events",
@@ -103,7 +103,7 @@ CHECKS = [
         "doctor/checks",
         "rescore_gap",
         ("(scored - sampled)", "(sampled - scored)", "the mean gap has the other sign"),
-        ("[mask]", ".flatten()", "padding is compared"),
+        ("[mask.cpu()]", ".flatten()", "padding is compared"),
         ("not exact and", "", "float32 gets the tolerance of bfloat16"),
         ("abs(mean) <= 0.02", "mean <= 0.02", "a large negative gap is numerical"),
     ),
@@ -166,7 +166,7 @@ SUSPECTS = [
     *twins(
         "doctor/suspects",
         "Suspects._add",
-        ("(1 - _BLUR) * ratio.double() + _BLUR", "ratio.double()", "one impossible token ends a suspicion"),
+        ("(1 - _BLUR) * in_float64(ratio) + _BLUR", "in_float64(ratio)", "one impossible token ends a suspicion"),
         ("self.off - ratio.log()", "self.off + ratio.log()", "the recorded numbers have the other sign"),
     ),
     *twins(

@@ -331,17 +331,10 @@ PPO = [
     *twins(
         "ppo",
         "clipped_policy_loss",
-        ("return masked_mean(", "return -masked_mean(", "the sign is flipped"),
-        (
-            "masked_mean(policy_terms(logprobs, old_logprobs, advantages, mask, clip_range), mask)",
-            "policy_terms(logprobs, old_logprobs, advantages, mask, clip_range).mean()",
-            "the mean counts padding",
-        ),
-        (
-            "masked_mean(policy_terms(logprobs, old_logprobs, advantages, mask, clip_range), mask)",
-            "policy_terms(logprobs, old_logprobs, advantages, mask, clip_range).sum()",
-            "a sum instead of a mean",
-        ),
+        ("return terms.sum()", "return -terms.sum()", "the sign is flipped"),
+        ("mask.sum() if", "mask.numel() if", "the mean counts padding"),
+        ("terms.sum() / (mask.sum() if tokens is None else tokens)", "terms.sum()", "a sum instead of a mean"),
+        ("mask.sum() if tokens is None else tokens", "mask.sum()", "the minibatch's tokens are forgotten"),
         ("mask, clip_range)", "mask, 10 * clip_range)", "another clip range"),
         ("(logprobs, old_logprobs, advantages", "(old_logprobs, logprobs, advantages", "new and old swapped"),
     ),
@@ -363,14 +356,11 @@ PPO = [
     *twins(
         "ppo",
         "clipped_value_loss",
-        ("return masked_mean(", "return -masked_mean(", "the sign is flipped"),
+        ("return terms.sum()", "return -terms.sum()", "the sign is flipped"),
         ("(values, old_values, returns", "(values, returns, old_values", "old values and returns swapped"),
         ("(values, old_values, returns", "(old_values, values, returns", "the gradient is lost"),
-        (
-            "masked_mean(value_terms(values, old_values, returns, mask, value_clip_range), mask)",
-            "value_terms(values, old_values, returns, mask, value_clip_range).mean()",
-            "the mean counts padding",
-        ),
+        ("mask.sum() if", "mask.numel() if", "the mean counts padding"),
+        ("mask.sum() if tokens is None else tokens", "mask.sum()", "the minibatch's tokens are forgotten"),
     ),
     *twins(
         "ppo",

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
+from heed.batches import Responses
 from heed.data.template import Template
 from heed.errors import CheckpointError, DataError
 from heed.models.checkpoint import write_metadata
 from heed.models.policy import Policy, save_policy
 from heed.models.roles import Shelf
-from heed.models.sampler import Responses
 from heed.records import Dialogue, Turn
 from heed.settings.evaluate import ChatSettings
 from heed.stages import chat

@@ -21,7 +21,7 @@ from heed.models.trunk import Trunk
 from heed.settings.common import LoraSettings
 from heed.settings.doctor import DoctorSettings
 from heed.settings.ppo import PPOSettings
-from heed.stages import diagnose, ppo
+from heed.stages import doctor, ppo
 
 LORA = LoraSettings(rank=4, alpha=8)
 TEMPLATE = {"name": "plain", "hash": ""}
@@ -78,7 +78,7 @@ def recipe(place: Path, *flags: str) -> PPOSettings:
 def examined(target: Path, tmp_path: Path, **settings: Any) -> tuple[int, dict[str, Any]]:
     """Exit code, and what the command writes for programs."""
     file = tmp_path / "findings.json"
-    code = diagnose.run(DoctorSettings(target=str(target), json=str(file), **settings))
+    code = doctor.run(DoctorSettings(target=str(target), json=str(file), **settings))
     return code, json.loads(file.read_text())
 
 
@@ -94,7 +94,9 @@ def test_a_healthy_recipe_passes_and_writes_nothing(
 ) -> None:
     code, told = examined(place / "ppo.yaml", tmp_path, set={"models": str(place)})
     assert code == 0 and not (place / "never").exists()
-    assert {name for name, outcome in told["tests"].items() if outcome != "passed"} == set()
+    assert {name: outcome for name, outcome in told["tests"].items() if outcome != "passed"} == {
+        "T0": "by construction"
+    }
     assert told["responses"] == 72 and told["tokens"] > 400
     assert set(ids(told)) <= {"RM13", "RM16"}  # the reward model's head is random
     assert len(told["reward_model"]) == 5
@@ -205,7 +207,7 @@ def test_mistakes_are_told_with_the_setting(place: Path, tmp_path: Path) -> None
     ]
     for given, where, what in mistakes:
         with pytest.raises(ConfigError, match=what) as caught:
-            diagnose.run(DoctorSettings(**given))
+            doctor.run(DoctorSettings(**given))
         assert caught.value.where == where
 
 
@@ -213,7 +215,7 @@ def test_the_command_takes_a_recipe_as_its_argument(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[DoctorSettings] = []
-    monkeypatch.setattr(diagnose, "run", lambda settings: seen.append(settings) or 3)
+    monkeypatch.setattr(doctor, "run", lambda settings: seen.append(settings) or 3)
     assert cli.main(["doctor", str(place / "ppo.yaml"), "--set.models", str(place), "--json", "f.json"]) == 3
     assert cli.main(["doctor", "runs/ppo"]) == 3
     assert (seen[0].target, seen[0].set, seen[0].json) == (str(place / "ppo.yaml"), {"models": str(place)}, "f.json")

@@ -13,6 +13,7 @@ from transformers import GPT2LMHeadModel
 from heed.data.prompts import take_shots, until_next_turn
 from heed.data.template import Template
 from heed.errors import CheckpointError, ConfigError
+from heed.evaluation.judge import Judge
 from heed.models.answers import answer
 from heed.models.checkpoint import open_checkpoint, write_metadata
 from heed.models.policy import Policy, save_policy
@@ -23,7 +24,6 @@ from heed.records import Prompt, Turn
 from heed.settings.common import LoraSettings, SamplingSettings
 from heed.settings.evaluate import EvaluateSettings
 from heed.stages import evaluate
-from heed.stages.judging import Judge
 
 CPU = torch.device("cpu")
 LORA = LoraSettings(rank=4, alpha=8)

@@ -17,8 +17,8 @@ from heed.data.encode import encode_texts
 from heed.errors import ConfigError, DataError
 from heed.models.load import load_tokenizer
 from heed.models.text_loss import text_loss
-from heed.models.threads import RowThreads
 from heed.models.tokenizer import train_tokenizer
+from heed.rows.threads import RowThreads
 from heed.settings.common import OptimizerSettings
 from heed.settings.pretrain import PretrainSettings
 from heed.stages import pretrain

@@ -8,7 +8,8 @@ import torch
 
 from heed.errors import ConfigError
 from heed.training import device
-from heed.training.device import pick_device, pick_dtype, seed_everything
+from heed.training.device import pick_device, pick_dtype
+from heed.training.randomness import seed_everything
 
 CPU = torch.device("cpu")
 SMALL, LARGE = 4_999_999, 5_000_000

@@ -1,0 +1,154 @@
+"""`heed doctor`: a recipe before it runs, a run after it, or rollouts of any library → findings."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+from heed import config
+from heed.clinic.exact_tests import exact_tests
+from heed.clinic.postmortem import answer_again, postmortem, read_json
+from heed.clinic.preflight import preflight
+from heed.data.order import EndlessOrder
+from heed.doctor import health
+from heed.doctor.audit import Results, audit
+from heed.doctor.causes import settle
+from heed.doctor.chart import Chart
+from heed.doctor.findings import TESTS
+from heed.doctor.rollouts import Rollouts, read_rollouts
+from heed.doctor.verdict import Verdict
+from heed.errors import ConfigError
+from heed.models.roles import Roles, Shelf
+from heed.rl.rollout import RolloutWorker
+from heed.settings.doctor import DoctorSettings
+from heed.settings.ppo import PPOSettings
+from heed.stages import ppo
+from heed.training.device import pick_device, pick_dtype
+from heed.training.metrics import print_completions
+from heed.training.randomness import seed_everything
+from heed.training.run_dir import write_json
+
+log = logging.getLogger("heed")
+FOUND = 3
+"""Exit code where something grave was found."""
+ANY = {"target", "set", "json"}
+"""Settings that mean something with a target: everything else is in its recipe."""
+
+
+def run(settings: DoctorSettings) -> int:
+    """Test what is named, print what was tested and found; returns the exit code."""
+    verdict = examined(settings)
+    print_verdict(verdict)
+    if settings.json:
+        write_json(Path(settings.json), verdict.as_dict())
+        log.info("wrote  %s", settings.json)
+    return FOUND if verdict.is_grave else 0
+
+
+def examined(settings: DoctorSettings) -> Verdict:
+    """Pre-flight, post-mortem, or a file. Raises ConfigError where it is not clear what to examine."""
+    if bool(settings.target) == bool(settings.rollouts):
+        told = "both `target` and `rollouts` are given" if settings.target else "nothing is named to be examined"
+        raise ConfigError("target", told, "give a recipe of heed ppo, a run's directory, or --rollouts FILE")
+    if settings.rollouts:
+        return of_rollouts(settings)
+    if elsewhere := sorted(settings.model_fields_set - ANY):
+        raise ConfigError(elsewhere[0], "goes with --rollouts only", f"set it in {settings.target}")
+    target = Path(settings.target).expanduser()
+    if target.is_dir():
+        return of_run(target)
+    return of_recipe(recipe_of(target, settings.set), settings.target)
+
+
+def recipe_of(path: Path, variables: Mapping[str, str]) -> PPOSettings:
+    """The settings of `heed ppo` in a recipe."""
+    if path.suffix not in (".yaml", ".yml"):
+        hint = "give a recipe of heed ppo (.yaml) or the directory of a run"
+        raise ConfigError("target", f"{path} is neither a recipe nor a directory", hint)
+    return config.load(PPOSettings, [str(path), *(f"--set.{name}={text}" for name, text in variables.items())], "ppo")
+
+
+def of_recipe(settings: PPOSettings, title: str) -> Verdict:
+    """PPO begins as it would, in memory; nothing is written to the recipe's output."""
+    inputs, device = ppo.read(settings), pick_device(settings.device)
+    begun = ppo.prepare(settings, inputs, device, seed_everything(settings.seed, device))
+    doctor = ppo.live_doctor(settings, begun.roles, None, allow_biased_kl=True)
+    peak = partial(begun.update, settings.critic_warmup + settings.warmup_steps + 1)
+    return preflight(
+        title, begun.worker, peak, doctor, inputs.questions, begun.order, settings.batch, settings.kl_coef,
+        settings.seed,
+    )  # fmt: skip
+
+
+def of_run(path: Path) -> Verdict:
+    """The rows of a run of `heed ppo` and its last policy. Raises ConfigError where the directory is not one."""
+    described = read_json(path / "run.json")
+    if not (path / "config.yaml").is_file() or not described:
+        raise ConfigError("target", f"{path} is not the directory of a run", "give one that `heed ppo` wrote")
+    if described.get("settings") != PPOSettings.__name__:
+        stage = str(described.get("settings")).removesuffix("Settings").lower()
+        raise ConfigError("target", f"{path} is a run of {stage}, not of ppo", "the doctor examines runs of heed ppo")
+    settings = config.load(PPOSettings, [str(path / "config.yaml")])
+    fresh = partial(last_policy, path, settings) if (path / "checkpoint").is_dir() else None
+    return postmortem(path, health.Run(settings.batch, settings.sampling.max_new_tokens), fresh)
+
+
+def last_policy(path: Path, settings: PPOSettings, step: int) -> tuple[Chart, int, int]:
+    """The policy that a run left answers more questions. Neither reward nor value model is needed for that."""
+    inputs, device = ppo.read(settings), pick_device(settings.device)
+    generator = seed_everything(settings.seed + step, device)
+    dtype = "float32" if settings.lora.rank == 0 else settings.dtype
+    shelf = Shelf(partial(pick_dtype, dtype, device), device)
+    reference, policy = shelf.policy(inputs.sft, "reference"), shelf.policy(str(path), "policy")
+    roles = Roles(policy, reference, cast(Any, None), cast(Any, None))
+    doctor = ppo.live_doctor(settings, roles, None, allow_biased_kl=True)
+    questions = inputs.held_out or inputs.questions
+    worker = RolloutWorker(
+        roles, inputs.template, settings.sampling, settings.microbatch, ("none", 0.0), generator
+    )  # fmt: skip
+    order = EndlessOrder(len(questions), generator)
+    return answer_again(worker, doctor, questions, order, settings.batch, step)
+
+
+def of_rollouts(settings: DoctorSettings) -> Verdict:
+    """What a file tells by itself, and, where both models are named, what they say of it."""
+    if bool(settings.model) != bool(settings.reference):
+        missing = "reference" if settings.model else "model"
+        raise ConfigError(
+            missing, "is not given", "exact tests need both --model and --reference; leave both out for the others"
+        )
+    rollouts = read_rollouts(Path(settings.rollouts))
+    results = audit(rollouts, settings.temperature)
+    if settings.model:
+        results = _joined(results, _exact(rollouts, settings))
+    findings = settle([found for some in results.values() for found in some])
+    return Verdict(settings.rollouts, results, findings, len(rollouts.responses), int(rollouts.written.sum()))
+
+
+def _exact(rollouts: Rollouts, settings: DoctorSettings) -> Results:
+    device = pick_device(settings.device)
+    generator = seed_everything(settings.seed)
+    shelf = Shelf(partial(pick_dtype, settings.dtype, device), device)
+    policy, reference = shelf.policy(settings.model, "policy"), shelf.policy(settings.reference, "reference")
+    return exact_tests(
+        rollouts, policy, reference, temperature=settings.temperature, batch=settings.batch, generator=generator
+    )
+
+
+def _joined(one: Results, other: Results) -> Results:
+    return {name: one.get(name, []) + other.get(name, []) for name in TESTS if name in one or name in other}
+
+
+def print_verdict(verdict: Verdict) -> None:
+    """Tables for people: what was tested, what the reward model prefers, and what is wrong."""
+    print_completions(verdict.tests(), f"{verdict.title}: {verdict.responses:,} responses, {verdict.tokens:,} tokens")
+    if verdict.figures:
+        shown = [{"reward model": name, "": figure} for name, figure in verdict.figures.items()]
+        print_completions(shown, "how often a good answer scores higher, and what score goes with")
+    if verdict.findings:
+        print_completions(verdict.told(), "findings")
+    else:
+        log.info("nothing is wrong with what could be tested")
