@@ -18,7 +18,9 @@ MAKE_VENV_WITH_THE_HOSTS_PIP = { $(PYTHON) -m venv --clear --without-pip .venv &
 export HF_HUB_OFFLINE = 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help setup programs test lint check fix mutants doctor-table demo bench label-load wheel-test clean
+FUZZ      ?= 1000
+
+.PHONY: help setup programs test lint check fix fuzz mutants doctor-table demo bench label-load wheel-test clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST)
@@ -57,6 +59,9 @@ fix: $(READY) ## format and mend what the linter can
 
 mutants: $(READY) ## break formulas on purpose; every break must be caught by a test
 	$(BIN)/python tests/mutants/run.py
+
+fuzz: $(READY) ## some ten thousand malformed files, rows and dialogues, new ones each time (minutes; FUZZ= examples a test)
+	HEED_FUZZ=$(FUZZ) $(BIN)/python -m pytest -q tests/data/test_fuzz.py
 
 doctor-table: $(READY) ## every fault of PPO under 20 seeds, and healthy runs: what the doctor says (an hour; DEMO=runs/demo)
 	$(BIN)/python tests/doctor/table.py --demo $(or $(DEMO),runs/demo)

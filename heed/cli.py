@@ -81,8 +81,10 @@ COMMANDS = {
         "a recipe or a run of PPO, or rollouts of any library: is it sound?",
         "target",
     ),
+    "report": Command("report:ReportSettings", "flows.report", "runs → one HTML page: health, charts, samples", "runs"),
+    "watch": Command("report:WatchSettings", "flows.watch", "the same page of a run while it trains", "run"),
     "chat": Command("evaluate:ChatSettings", "stages.chat", "talk to a checkpoint, or to two side by side", "models"),
-    "env": Command("env:EnvSettings", "training.env", "versions and machine: what a report of a bug needs"),
+    "env": Command("env:EnvSettings", "flows.env", "versions and machine: what a report of a bug needs"),
 }
 RESUME = "heed resume RUN goes on with a stopped run; heed resume RUN --setting value changes what may change."
 

@@ -79,7 +79,7 @@ def test_a_ranking_without_finished_has_finished_responses() -> None:
     assert ranking.finished == (True, True)
 
 
-texts = st.text(st.characters(exclude_categories=["Cs"]))
+texts = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufeff", include_characters="\n\t"))
 turns = st.builds(Turn, st.sampled_from(["system", "user", "assistant"]), texts)
 dialogues = st.builds(lambda before, last: (*before, Turn("user", last)), st.lists(turns, max_size=3), texts)
 

@@ -262,7 +262,7 @@ def settings_of(arguments: argparse.Namespace, variant: str) -> PPOSettings:
             "optimizer": {
                 "learning_rate": arguments.learning_rate, "schedule": "constant", "warmup": 0, "eps": 1e-5,
             },
-            "value_learning_rate": 1e-3, "evaluations": 2,
+            "value_optimizer": {"learning_rate": 1e-3, "eps": 1e-5}, "evaluations": 2,
         }
     )  # fmt: skip
 

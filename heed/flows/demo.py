@@ -24,7 +24,9 @@ from heed.pocket.prose import pretraining_text
 from heed.records import Candidates, read_jsonl, write_jsonl
 from heed.settings.best_of_n import BestOfNSettings
 from heed.settings.common import (
+    AdamWSettings,
     DataSettings,
+    DecaySettings,
     HygieneSettings,
     LoraSettings,
     OptimizerSettings,
@@ -233,8 +235,8 @@ def ppo_settings(place: Place, settings: DemoSettings) -> PPOSettings:
         prompts=DataSettings(path=place.file("ppo-prompts.jsonl")), hygiene=HYGIENE, sampling=SAMPLING,
         steps=PPO_STEPS, batch=128, minibatch=32, microbatch=128, epochs=2, kl_coef=0.1, kl_budget=8, critic_warmup=3,
         missing_eos=MissingEosSettings(mode="replace", value=3), lora=LORA, evaluations=2,
-        optimizer=OptimizerSettings(learning_rate=5e-4, schedule="constant", warmup=0, eps=1e-5),
-        value_learning_rate=1e-3,
+        optimizer=DecaySettings(learning_rate=5e-4, schedule="constant", eps=1e-5),
+        value_optimizer=AdamWSettings(learning_rate=1e-3, eps=1e-5),
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from heed.formulas.ppo import approx_kl, clip_fraction, clipped_policy_loss, pro
 from heed.models.policy import Policy
 from heed.rl.minibatch import Loss, Minibatch, add_up
 from heed.rows.threads import RowThreads
-from heed.settings.common import OptimizerSettings
+from heed.settings.common import AdamWSettings
 from heed.training.optimizer import Average, make_optimizer, set_learning_rate
 from heed.training.optimizer import step as optimizer_step
 from heed.training.state import Weights
@@ -26,7 +26,7 @@ class PolicyUpdate:
     def __init__(
         self,
         policy: Policy,
-        optimizer: OptimizerSettings,
+        optimizer: AdamWSettings,
         clip_range: float,
         temperature: float,
         ema: float,
@@ -43,6 +43,11 @@ class PolicyUpdate:
     def set_learning_rate(self, factor: float) -> None:
         """A share of the peak."""
         set_learning_rate(self.optimizer, factor)
+
+    @property
+    def learning_rate(self) -> float:
+        """What the next step uses."""
+        return float(self.optimizer.param_groups[0]["lr"])
 
     def backward(self, batch: Minibatch) -> dict[str, float]:
         """Add up the gradient of a minibatch's loss; returns the loss and how far the policy has moved."""

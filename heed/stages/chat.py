@@ -54,7 +54,7 @@ class Speaker:
         prompts = to_device(prompt_batch([self._prompt(dialogue)], trunk.tokenizer.pad_token_id), trunk.device)
         drawn = self.policy.generate(prompts, self.max_new_tokens, self.temperature, generator)
         text, went_on = until_next_turn(f"\n\n{texts_of(self.policy, drawn)[0]}")
-        ended = went_on or bool(drawn.finished(trunk.tokenizer.eos_token_id))
+        ended = went_on or bool(drawn.finished(trunk.stop_ids))
         return text.strip() + ("" if ended else CUT)
 
     def _prompt(self, dialogue: Dialogue) -> list[int]:

@@ -66,7 +66,7 @@ def run(settings: SFTSettings) -> Path:
         run_dir.save_checkpoint(partial(artefact.save, policy))
         run_dir.write_json("report.json", report)
         print_figures(headline(report), f"{len(examples.held_out):,} held-out demonstrations")
-        run_dir.finished(f"heed reward --model {settings.output} --data RANKINGS.jsonl --output runs/reward")
+        run_dir.finished("heed", "sample", "--model", settings.output, "--prompts", "FILE", "--output", "runs/sample")
     return run_dir.path
 
 
