@@ -5,13 +5,13 @@ import * as dialogs from "./dialogs.js";
 import * as likert from "./likert.js";
 import * as pairwise from "./pairwise.js";
 import * as rank from "./rank.js";
+import * as unsent from "./unsent.js";
 import * as write from "./write.js";
 import { offerAll } from "./card.js";
 
 const MODES = { rank, pairwise, likert, write };
 const DRAFT_AFTER = 500; // milliseconds after the last change
 const LOOK_AGAIN = 15_000; // milliseconds, while others have the rest in hand
-const UNSENT = "heed-unsent-draft";
 
 const at = (id) => document.getElementById(id);
 const session = await get("/api/session");
@@ -19,6 +19,7 @@ const submitButton = button("Submit", { shown: session.mode === "write" ? "Ctrl 
 const clock = { before: 0, since: null };
 let task = null;
 let view = null;
+let name = ""; // of the task, among all that this browser ever saw
 let progress = null;
 let busy = false;
 let seen = false;
@@ -59,10 +60,11 @@ function show(turnout) {
 }
 
 function open() {
-  const unsent = takeUnsent(task.task);
-  if (unsent?.judged) task.draft = unsent.judged;
-  if (unsent?.written) task.written = unsent.written;
-  clock.before = Math.max(task.seconds, unsent?.seconds ?? 0);
+  name = unsent.about(session.labeler, task);
+  const kept = unsent.taken(name);
+  if (kept?.judged) task.draft = kept.judged;
+  if (kept?.written) task.written = kept.written;
+  clock.before = Math.max(task.seconds, kept?.seconds ?? 0);
   clock.since = document.hidden ? null : performance.now();
   at("turns").replaceChildren(...task.prompt.map(turn));
   desk.cards.dataset.count = String(task.cards.length);
@@ -133,7 +135,7 @@ async function send(path, body, words) {
     const receipt = await postUntilAnswered(path, message, () =>
       tell("Not saved yet: the server does not answer. Trying again, please leave this page open."),
     );
-    localStorage.removeItem(UNSENT);
+    unsent.forget();
     tell("");
     show(receipt.next);
     say(words);
@@ -160,7 +162,7 @@ async function attempt(action) {
     if (!(error instanceof Refused)) {
       tell("The server does not answer. Is it still running? Your draft is kept here.");
     } else if (error.status === 409) {
-      localStorage.removeItem(UNSENT);
+      unsent.forget();
       tell(error.message);
       if (view) show(await post("/api/next", {}));
     } else {
@@ -173,7 +175,7 @@ async function attempt(action) {
 
 function changed() {
   tell("");
-  keepUnsent();
+  unsent.keep(name, draft());
   clearTimeout(draftTimer);
   draftTimer = setTimeout(flush, DRAFT_AFTER);
 }
@@ -182,29 +184,13 @@ function draft() {
   return { task: task.task, seconds: seconds(), ...view.draft() };
 }
 
-function keepUnsent() {
-  try {
-    localStorage.setItem(UNSENT, JSON.stringify(draft()));
-  } catch {
-    // no room or no permission for it: the server has the draft half a second later
-  }
-}
-
-function takeUnsent(number) {
-  const kept = JSON.parse(localStorage.getItem(UNSENT) ?? "null");
-  return kept?.task === number ? kept : null;
-}
-
 async function flush(options = {}) {
   if (!view || busy) return;
   clearTimeout(draftTimer);
   const sent = draft();
   try {
     await post("/api/draft", sent, options);
-    const kept = takeUnsent(sent.task);
-    if (kept && JSON.stringify({ ...kept, seconds: 0 }) === JSON.stringify({ ...sent, seconds: 0 })) {
-      localStorage.removeItem(UNSENT);
-    }
+    unsent.acknowledge(name, sent);
   } catch (error) {
     if (error instanceof Refused && error.status === 409) await attempt(() => Promise.reject(error));
   }
@@ -214,7 +200,7 @@ function leave() {
   if (clock.since !== null) clock.before = seconds();
   clock.since = null;
   if (view && !busy) {
-    keepUnsent();
+    unsent.keep(name, draft());
     flush({ keepalive: true });
   }
 }

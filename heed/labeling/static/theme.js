@@ -2,7 +2,13 @@
 {
   const known = ["auto", "light", "dark"];
   const names = { auto: "as the system", light: "light", dark: "dark" };
-  const read = () => (known.includes(localStorage.getItem("heed-theme")) ? localStorage.getItem("heed-theme") : "auto");
+  let chosen = "auto";
+  try {
+    chosen = localStorage.getItem("heed-theme") ?? "auto";
+  } catch {
+    // a browser that keeps nothing: the choice lasts as long as the page
+  }
+  const read = () => (known.includes(chosen) ? chosen : "auto");
   const apply = () => document.documentElement.setAttribute("data-theme", read());
   apply();
   document.addEventListener("DOMContentLoaded", () => {
@@ -14,7 +20,12 @@
     };
     name();
     button.addEventListener("click", () => {
-      localStorage.setItem("heed-theme", known[(known.indexOf(read()) + 1) % known.length]);
+      chosen = known[(known.indexOf(read()) + 1) % known.length];
+      try {
+        localStorage.setItem("heed-theme", chosen);
+      } catch {
+        // as above
+      }
       apply();
       name();
     });

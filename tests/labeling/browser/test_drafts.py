@@ -43,6 +43,22 @@ def test_a_draft_survives_a_server_that_did_not_get_it(serve, enter):
     visit.faults.clear()  # the aborted requests
 
 
+def test_a_draft_is_not_taken_for_another_task_of_the_same_number(serve, enter):
+    """Another run at the same address has a task 1 too: what was kept for the first must not turn up there."""
+    first, second = serve([("Prompt", FOUR)]), serve([("Another prompt", FOUR)])
+    visit, other = enter(first), enter(second)
+    visit.context.route("**/api/draft", lambda route: route.abort())
+    visit.press("4", "2")
+    kept = visit.page.evaluate("JSON.stringify(localStorage)")
+    assert "ranks" in kept
+    other.page.evaluate(
+        "kept => Object.entries(JSON.parse(kept)).forEach(([k, v]) => localStorage.setItem(k, v))", kept
+    )
+    reload(other.page)
+    assert other.order() == ""
+    visit.faults.clear()  # the aborted requests
+
+
 def test_a_draft_is_forgotten_with_its_task(serve, enter):
     visit = enter(serve([("Prompt", FOUR), ("Other", FOUR)]))
     visit.press("4", "2", "3", "1", "Enter")
