@@ -20,7 +20,7 @@ from heed.labeling.messages import ChatAnswers, ChatPrompt, Vote, VoteReceipt
 from heed.labeling.slots import Refused, cards
 from heed.labeling.store import answers, people
 from heed.labeling.store.database import Database
-from heed.records import clean
+from heed.words import clean
 
 HEED = (sys.executable, "-m", "heed.cli")
 PATIENCE = 120.0  # seconds that a labeler waits for others' answers
