@@ -51,9 +51,7 @@ def test_a_draft_is_not_taken_for_another_task_of_the_same_number(serve, enter):
     visit.press("4", "2")
     kept = visit.page.evaluate("JSON.stringify(localStorage)")
     assert "ranks" in kept
-    other.page.evaluate(
-        "kept => Object.entries(JSON.parse(kept)).forEach(([k, v]) => localStorage.setItem(k, v))", kept
-    )
+    other.context.add_init_script(f"for (const [k, v] of Object.entries({kept})) localStorage.setItem(k, v)")
     reload(other.page)
     assert other.order() == ""
     visit.faults.clear()  # the aborted requests
