@@ -6,16 +6,15 @@ import csv
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import pyarrow
-import pyarrow.ipc
-import pyarrow.parquet
+from typing import TYPE_CHECKING, Any
 
 from heed.data.rows import Row
 from heed.errors import DataError
 from heed.jsonl import BOMB_RATIO, LONGEST_LINE, SURELY_FINE, decoded, parse_json, read_lines, refuse_bomb
 from heed.words import listed, reason, short
+
+if TYPE_CHECKING:  # numpy comes with it: who reads text, as the labeling page does, need not wait for either
+    import pyarrow
 
 LISTS = ("responses", "ranks", "finished", "messages", "conversations", "history")
 MAYBE_LISTS = ("prompt", "chosen", "rejected", "completion", "response")
@@ -54,12 +53,16 @@ def unflattened(row: Row) -> Row:
 
 def parquet_rows(path: Path) -> list[Row]:
     """Rows of a Parquet file."""
+    import pyarrow.parquet
+
     with _damage_told(path, "Parquet"), pyarrow.parquet.ParquetFile(path) as file:
         return _arrow_rows(file.schema_arrow, file.iter_batches(BATCH), path)
 
 
 def arrow_rows(path: Path) -> list[Row]:
     """Rows of an Arrow file as `datasets` saves it (a stream), or in Arrow's file format."""
+    import pyarrow.ipc
+
     with _damage_told(path, "Arrow"), pyarrow.OSFile(str(path)) as source:
         if source.read(6) == b"ARROW1":
             whole = pyarrow.ipc.open_file(source)
@@ -137,6 +140,8 @@ def _number(row: Row, name: str) -> float | None:
 @contextmanager
 def _damage_told(path: Path, kind: str) -> Iterator[None]:
     """Arrow's errors, and those of values that Python has no object for, as one that names the file."""
+    import pyarrow
+
     try:
         yield
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError, KeyError, RecursionError) as error:

@@ -33,7 +33,7 @@ from heed.labeling.store.database import Database
 from heed.labeling.store.people import Labeler
 from heed.labeling.store.tasks import StoredTask
 from heed.labeling.visible import pieces
-from heed.records import clean
+from heed.words import clean
 
 HEARTBEATS = 5  # in the time of a lease
 

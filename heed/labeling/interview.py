@@ -1,6 +1,6 @@
 """Chat and rate: two models answer the same words, and the labeler says whose answer is better.
 
-The models live in a process of their own (`heed/flows/interview.py`): the page stays light, and lives on where a
+The models live in a process of their own, `heed chat A B --json-lines`: the page stays light, and lives on where a
 model does not.
 """
 
@@ -20,8 +20,9 @@ from heed.labeling.messages import ChatAnswers, ChatPrompt, Vote, VoteReceipt
 from heed.labeling.slots import Refused, cards
 from heed.labeling.store import answers, people
 from heed.labeling.store.database import Database
-from heed.records import clean
+from heed.words import clean
 
+HEED = (sys.executable, "-m", "heed.cli")
 PATIENCE = 120.0  # seconds that a labeler waits for others' answers
 
 
@@ -33,7 +34,7 @@ class Models:
 
     def __init__(self, models: Sequence[str], command: Sequence[str] = ()) -> None:
         self.models = tuple(models)
-        self._command = [*(command or (sys.executable, "-m", "heed.flows.interview")), *models]
+        self._command = [*command, *models] if command else [*HEED, "chat", *models, "--json-lines"]
         self._process: subprocess.Popen[str] | None = None
         self._turn = threading.Lock()
 
@@ -84,9 +85,11 @@ class Models:
 
     def _read(self) -> dict[str, Any]:
         assert self._process is not None and self._process.stdout is not None
-        line = self._process.stdout.readline()
-        told: dict[str, Any] = json.loads(line) if line else {}
-        return told
+        for line in self._process.stdout:
+            if line.startswith("{"):  # whatever a library prints is no answer
+                told: dict[str, Any] = json.loads(line)
+                return told
+        return {}
 
 
 class Interview:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from heed.labeling.messages import LETTERS, Card, Judged
 from heed.labeling.store.answers import Answer
 from heed.labeling.visible import pieces
-from heed.records import clean
+from heed.words import clean
 
 T = TypeVar("T")
 

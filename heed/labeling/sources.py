@@ -5,8 +5,6 @@ One source or several: responses to the same prompt from several of them become 
 
 from __future__ import annotations
 
-import csv
-import io
 import random
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,15 +12,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from heed.data.files import read_rows, read_text
+from heed.data.files import read_rows
 from heed.data.formats import PROMPTS, RANKINGS, detect
 from heed.data.rows import Row, Unusable
 from heed.errors import DataError
 from heed.labeling.assignment import KINDS
 from heed.labeling.messages import MOST, Mode
 from heed.labeling.store.tasks import Candidate, Kind, NewTask
-from heed.records import Dialogue, Ranking, clean, group_of, read_jsonl, short
+from heed.records import Dialogue, Ranking, group_of, read_jsonl
 from heed.settings.common import DataSettings
+from heed.words import clean, short
 
 HAVE = ("candidates.jsonl", "samples.jsonl", "sample/candidates.jsonl")
 """What is labeled of a run: what `heed sample` wrote, what `heed evaluate` wrote, what the demo's sampling wrote."""
@@ -87,25 +86,11 @@ def _gold(row: Ranking, kind: Kind) -> NewTask:
 
 
 def _read(source: str) -> Iterator[Found]:
-    rows = _csv_rows(source) if source.lower().endswith(".csv") else read_rows(DataSettings(path=source))
-    for row in rows:
+    for row in read_rows(DataSettings(path=source)):
         try:
-            yield from _found(Row(_flat(row.columns), row.where), Path(source).name)
+            yield from _found(replace(row, columns=_flat(row.columns)), Path(source).name)
         except Unusable as reason:
             raise row.fail(f"is unusable: it is one of the {reason}") from reason
-
-
-def _csv_rows(source: str) -> list[Row]:
-    text = read_text(Path(source).expanduser())
-    csv.field_size_limit(10_000_000)
-    rows = csv.DictReader(io.StringIO(text, newline=""))
-    numbered = [
-        Row({k: v for k, v in row.items() if k and v is not None}, f"{source}: row {i}")
-        for i, row in enumerate(rows, 1)
-    ]
-    if not numbered:
-        raise DataError(source, "holds no rows", "the first line names the columns: prompt, response_1, response_2, …")
-    return numbered
 
 
 def _flat(columns: dict[str, Any]) -> dict[str, Any]:

@@ -110,13 +110,13 @@ def test_models_that_cannot_be_loaded_are_told(tmp_path: Path) -> None:
     assert str(tmp_path / "none") in str(refused.value) and "--chat" in str(refused.value)
 
 
-def test_lines_of_json_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_of_json_are_answered() -> None:
     import torch
 
     from heed.errors import DataError
     from heed.evaluation.speaker import Reply
-    from heed.flows import interview as child
     from heed.settings.evaluate import ChatSettings
+    from heed.stages import chat
 
     class Parrot:
         def __init__(self, ends: bool) -> None:
@@ -132,7 +132,8 @@ def test_lines_of_json_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     speakers = [Parrot(True), Parrot(False)]
     turns = [{"role": "user", "content": "hi"}]
     lines = [json.dumps({"turns": turns}), json.dumps({"turns": turns * 4})]
-    found = list(child.answers(speakers, lines, ChatSettings(models=("a", "b")), torch.Generator()))  # type: ignore[arg-type]
+    options = ChatSettings(models=("a", "b"))
+    found = list(chat.replies(speakers, lines, options, torch.Generator()))  # type: ignore[arg-type]
     assert found == [
         {"answers": [{"text": "heard 1", "finished": True}, {"text": "heard 1", "finished": False}]},
         {"problem": "this message: does not fit; say it shorter"},
