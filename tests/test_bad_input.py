@@ -92,7 +92,7 @@ def write_files(place: Path) -> None:
         "empty-responses.jsonl": [{"prompt": f"p{i}", "response": " "} for i in range(9)],
         "identical.jsonl": [{"prompt": f"p{i}", "chosen": "same", "rejected": "same "} for i in range(9)],
         "one.jsonl": PROMPTS[:1],
-        "preamble.jsonl": [{"prompt": "p" * 250 + str(i), "response": "r"} for i in range(20)],
+        "preamble.jsonl": [{"prompt": "p" * 205 + str(i), "response": "r"} for i in range(20)],
         "transcripts.jsonl": [{"prompt": f"\n\nHuman: p{i}\n\nAssistant: r"} for i in range(9)],
     }
     for name, rows in contents.items():

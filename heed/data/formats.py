@@ -217,6 +217,7 @@ _ALL, _ANSWERED, _BARE = (PROMPTS, DEMONSTRATIONS, RANKINGS), (PROMPTS, DEMONSTR
 _UNPAIRED = (
     "a `label` for one answer at a time cannot be ranked; pair the answers of a prompt as `chosen` and `rejected`. "
 )
+_ONE_A_ROW = "a row for each response is for spreadsheets; export the judgements as `rankings` instead. "
 _UNRANKED = "let people rank them with `heed label`, or name a file of judgements. "
 _PLAIN_TEXT = "running text is for `heed pretrain` and for the `text` settings. "
 
@@ -229,6 +230,7 @@ FORMATS: tuple[Format, ...] = (
     _format("rm-static", "prompt chosen rejected", _ALL, _explicit_pair, fits=_has_transcript("prompt")),
     _format("TRL preference, explicit prompt", "prompt chosen rejected", _ALL, _explicit_pair),
     _format("candidates", "prompt responses", _BARE, _candidates, advice=_UNRANKED),
+    _format("ranked responses", "prompt response rank", _BARE, _prompt_only, advice=_ONE_A_ROW),
     _format("demonstrations", "prompt response", _ANSWERED, _prompt_and("response")),
     _format("TRL prompt-completion", "prompt completion", _ANSWERED, _prompt_and("completion"), fits=_unlabelled),
     _format("Alpaca", "instruction output", _ANSWERED, _alpaca),
