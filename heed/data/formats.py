@@ -221,7 +221,10 @@ _ALL, _ANSWERED, _BARE = (PROMPTS, DEMONSTRATIONS, RANKINGS), (PROMPTS, DEMONSTR
 _UNPAIRED = (
     "a `label` for one answer at a time cannot be ranked; pair the answers of a prompt as `chosen` and `rejected`. "
 )
-_ONE_A_ROW = "a row for each response is for spreadsheets; export the judgements as `rankings` instead (a `rank` of another kind is renamed by `columns`). "
+_ONE_A_ROW = (
+    "a row for each response is for spreadsheets; export the judgements as `rankings` instead "
+    "(a `rank` of another kind is renamed by `columns`). "
+)
 _UNRANKED = "let people rank them with `heed label`, or name a file of judgements. "
 _PLAIN_TEXT = "running text is for `heed pretrain` and for the `text` settings. "
 
