@@ -18,6 +18,7 @@ PACKED = (".gz", ".xz")
 LONGEST_LINE = 16 << 20  # bytes; a book is about a million
 DEEPEST = 64  # brackets within brackets
 SURELY_FINE, BOMB_RATIO = 64 << 20, 200  # an archive may grow to so many bytes, or to so many times its own size
+PIECE = 1 << 20  # bytes unpacked at once to learn how many there are
 
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
@@ -50,29 +51,25 @@ def damage_told(path: Path) -> Iterator[None]:
 
 def read_bytes(path: Path, size: int = -1) -> bytes:
     """The first so many bytes of a file, unpacked, or all of them."""
-    most = unpacked_limit(path)
+    if size < 0:
+        refuse_bomb(path)
     with damage_told(path), open_bytes(path) as file:
-        if most is None:
-            return file.read(size)
-        raw = file.read(most + 1 if size < 0 else min(size, most + 1))
-    refuse_bomb(path, len(raw), most)
-    return raw
+        return file.read(size)
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Number and bytes of each line, its end included."""
-    most, read, number = unpacked_limit(path), 0, 0
+    refuse_bomb(path)
+    number = 0
     with damage_told(path), open_bytes(path) as file:
         while line := file.readline(LONGEST_LINE + 1):
             number += 1
-            read += len(line)
             if number == 1 and line.startswith(_UTF16):
                 raise DataError(f"{path}:1", "is UTF-16, not UTF-8 text", "convert the file to UTF-8")
             if len(line) > LONGEST_LINE:
                 raise DataError(
                     f"{path}:{number}", f"a line of more than {LONGEST_LINE >> 20} MiB", "write one row a line"
                 )
-            refuse_bomb(path, read, most)
             yield number, line
 
 
@@ -83,15 +80,25 @@ def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, _object(line, f"{path}:{number}")
 
 
-def unpacked_limit(path: Path) -> int | None:
-    """Bytes to which an archive may unpack; None for a file that is none."""
-    is_archive = path.suffix.lower() in PACKED and path.is_file()
-    return max(SURELY_FINE, BOMB_RATIO * path.stat().st_size) if is_archive else None
+def refuse_bomb(path: Path) -> None:
+    """Raises DataError where an archive unpacks to more than its limit; nothing of it is kept meanwhile."""
+    if path.suffix.lower() not in PACKED or not path.is_file():
+        return
+    most, size = unpacked_limit(path), 0
+    with damage_told(path), open_bytes(path) as file:
+        while piece := file.read(PIECE):
+            size += len(piece)
+            refuse_growth(path, size, most)
 
 
-def refuse_bomb(path: Path, size: int, most: int | None) -> None:
-    """Raises DataError where more has come out of an archive than its limit."""
-    if most is not None and size > most:
+def unpacked_limit(path: Path) -> int:
+    """Bytes that may come out of a packed file."""
+    return max(SURELY_FINE, BOMB_RATIO * path.stat().st_size)
+
+
+def refuse_growth(path: Path, size: int, most: int) -> None:
+    """Raises DataError where more has come out of a packed file than its limit."""
+    if size > most:
         told = f"unpacks to more than {most >> 20:,} MiB, {BOMB_RATIO} times its size or more"
         raise DataError(str(path), told, "if it is meant to be so large, unpack it and name the unpacked file")
 

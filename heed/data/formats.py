@@ -209,6 +209,10 @@ def _unlabelled(columns: dict[str, Any]) -> bool:
     return "label" not in columns  # an answer with a thumb down is nothing to imitate
 
 
+def _without_rank(columns: dict[str, Any]) -> bool:
+    return "rank" not in columns  # nor is one that may be the worst of its kind
+
+
 def _format(name: str, needs: str, gives: tuple[str, ...], entries: Reader, **rest: Any) -> Format:
     return Format(name, frozenset(needs.split()), gives, entries, **rest)
 
@@ -216,6 +220,10 @@ def _format(name: str, needs: str, gives: tuple[str, ...], entries: Reader, **re
 _ALL, _ANSWERED, _BARE = (PROMPTS, DEMONSTRATIONS, RANKINGS), (PROMPTS, DEMONSTRATIONS), (PROMPTS,)
 _UNPAIRED = (
     "a `label` for one answer at a time cannot be ranked; pair the answers of a prompt as `chosen` and `rejected`. "
+)
+_ONE_A_ROW = (
+    "a row for each response is for spreadsheets; export the judgements as `rankings` instead "
+    "(a `rank` of another kind is renamed by `columns`). "
 )
 _UNRANKED = "let people rank them with `heed label`, or name a file of judgements. "
 _PLAIN_TEXT = "running text is for `heed pretrain` and for the `text` settings. "
@@ -229,7 +237,8 @@ FORMATS: tuple[Format, ...] = (
     _format("rm-static", "prompt chosen rejected", _ALL, _explicit_pair, fits=_has_transcript("prompt")),
     _format("TRL preference, explicit prompt", "prompt chosen rejected", _ALL, _explicit_pair),
     _format("candidates", "prompt responses", _BARE, _candidates, advice=_UNRANKED),
-    _format("demonstrations", "prompt response", _ANSWERED, _prompt_and("response")),
+    _format("ranked responses", "prompt response rank", _BARE, _prompt_only, advice=_ONE_A_ROW),
+    _format("demonstrations", "prompt response", _ANSWERED, _prompt_and("response"), fits=_without_rank),
     _format("TRL prompt-completion", "prompt completion", _ANSWERED, _prompt_and("completion"), fits=_unlabelled),
     _format("Alpaca", "instruction output", _ANSWERED, _alpaca),
     _format("HH transcripts", "chosen rejected", _ALL, _implicit_pair, fits=_has_transcript("chosen")),

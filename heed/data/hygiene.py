@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from heed.settings.common import HygieneSettings
 EVERYTHING = 1 << 60  # characters
 R = TypeVar("R", Demonstration, Prompt, Ranking)
 
+
+log = logging.getLogger("heed")
 
 CHOSEN = HygieneSettings().max_prompt_tokens  # another limit is somebody's choice, and may drop what it likes
 
@@ -113,6 +116,28 @@ def clean(
     _refuse_mostly_dropped(records, kept, report, [lengths[id(r)] for r in shared], settings, room)
     tell_spelled(kept, template, tokenizer)
     return kept, report
+
+
+def writable(records: Sequence[R], template: Template, name: str, dropped: Tally | None = None) -> list[R]:
+    """Without prompts that the model's own chat template refuses; `clean` and `ranking_set` drop them by themselves.
+
+    `name` says in the log which records they are.
+    """
+    kept, gone = list[R](), Tally()
+    for record in records:
+        try:
+            template.render(record.prompt)
+        except Refused as refused:
+            gone.add(refused.reason, record.where)
+        else:
+            kept.append(record)
+    if records and not kept:
+        raise DataError(name, f"none is left: {gone}", "train with `template: dialogue`")
+    if gone:
+        log.warning("%s: dropped %s", name, gone)
+    if dropped is not None:
+        dropped.extend(gone)
+    return kept
 
 
 def _left_out(before: Sequence[R], after: Sequence[R], reason: str) -> Tally:

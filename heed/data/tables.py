@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from heed.data.rows import Row
 from heed.errors import DataError
-from heed.jsonl import BOMB_RATIO, LONGEST_LINE, SURELY_FINE, decoded, parse_json, read_lines, refuse_bomb
+from heed.jsonl import LONGEST_LINE, decoded, parse_json, read_lines, refuse_growth, unpacked_limit
 from heed.words import listed, reason, short
 
 if TYPE_CHECKING:  # numpy comes with it: who reads text, as the labeling page does, need not wait for either
@@ -154,11 +154,11 @@ def _arrow_rows(schema: pyarrow.Schema, batches: Any, path: Path) -> list[Row]:
     twice = [name for name in schema.names if schema.names.count(name) > 1]
     if twice:
         raise DataError(str(path), f"names the column {short(twice[0])} twice", "write each column once")
-    most, size, rows = max(SURELY_FINE, BOMB_RATIO * path.stat().st_size), 0, list[Row]()
+    most, size, rows = unpacked_limit(path), 0, list[Row]()
     for batch in batches:
         batch.validate(full=True)
         size += max(batch.nbytes, 8 * batch.num_rows)
-        refuse_bomb(path, size, most)
+        refuse_growth(path, size, most)
         rows += [Row.of(row, f"{path}: row {len(rows) + i}") for i, row in enumerate(batch.to_pylist(), start=1)]
     return rows
 

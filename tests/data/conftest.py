@@ -57,9 +57,10 @@ def beginning_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokeniz
     return own
 
 
-@pytest.fixture(scope="session")
-def spaced_tokenizer() -> PreTrainedTokenizerFast:
-    """In the manner of Llama 2: a space is put before whatever text it is given, `<s>` before that."""
+@pytest.fixture(scope="session", params=["always", "first"])
+def spaced_tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerFast:
+    """In the manner of Llama 2: a space is put before whatever text it is given (later: before what begins a text),
+    `<s>` before that."""
     core = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
     core.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="never")
     special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
@@ -68,7 +69,10 @@ def spaced_tokenizer() -> PreTrainedTokenizerFast:
     told = json.loads(core.to_str()) | {"pre_tokenizer": None}
     told["added_tokens"] = told["added_tokens"][:3]
     core = Tokenizer.from_str(json.dumps(told))
-    core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    if request.param == "always":
+        core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    else:
+        core.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="first", split=True)
     core.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
 

@@ -382,6 +382,17 @@ def test_what_a_labeling_page_exports(file: Path) -> None:
     assert [p.prompt for p in read_prompts(write(file, row), 0)] == [(ASK,)]
 
 
+def test_a_row_for_each_response_is_nothing_to_imitate(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"  # as a spreadsheet is given it
+    path.write_bytes("\ufefftask,labeler,prompt,response,rank\r\n1,ada,Ask.,Bad,2\r\n1,ada,Ask.,Good,1\r\n".encode())
+    settings = DataSettings(path=str(path))
+    assert [p.prompt for p in read_prompts(settings, 0)] == [(ASK,), (ASK,)]
+    for read in (read_demonstrations, read_rankings):
+        with pytest.raises(DataError, match="the format `ranked responses`") as caught:
+            read(settings, 0)
+        assert "export the judgements as `rankings`" in caught.value.hint
+
+
 def test_history_that_is_none(file: Path) -> None:
     for history in (3, "Hi", [3], [["Hi"]]):
         with pytest.raises(DataError, match="`history`"):

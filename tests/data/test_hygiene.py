@@ -12,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heed.data.encode import encode_prompt
-from heed.data.hygiene import Room, clean, drop_near_duplicates, halves, limit_per_user, split_by_group, unlike
+from heed.data.hygiene import (
+    Room,
+    clean,
+    drop_near_duplicates,
+    halves,
+    limit_per_user,
+    split_by_group,
+    unlike,
+    writable,
+)
 from heed.data.prompts import cleaned_split, prompt_set
 from heed.data.tally import Tally
 from heed.data.template import Template
@@ -287,6 +296,18 @@ def test_what_the_chat_template_refuses_is_counted(chat_tokenizer, caplog: Any) 
     with pytest.raises(DataError, match="more than half") as caught:
         prompt_set([ask(f"ask {i}", system="s") for i in range(3)] + records[:1], LONG, template, own, 300, 20)
     assert "`template: dialogue`" in caught.value.hint
+
+
+def test_rankings_whose_prompt_can_be_written(chat_tokenizer, caplog: Any) -> None:
+    own = copy.deepcopy(chat_tokenizer)
+    template = refusing(own)
+    records = [replace(ask("ask", system="s" * (i == 1)), where=f"p.jsonl:{i}") for i in range(3)]
+    dropped = Tally()
+    assert writable(records, template, "training", dropped) == [records[0], records[2]]
+    assert next(iter(dropped))[1] == "p.jsonl:1"
+    assert "training: dropped 1 prompts that the model's chat template refuses" in caplog.text
+    with pytest.raises(DataError, match="none is left"):
+        writable(records[1:2], template, "training")
 
 
 # ── cleaned, then split ──────────────────────────────────────────────────────────────────────────────────────────────

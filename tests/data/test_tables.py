@@ -12,7 +12,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from heed.data import tables
+from heed import jsonl
 from heed.data.sources import read_demonstrations, read_prompts, read_rankings
 from heed.errors import DataError
 from heed.settings.common import DataSettings
@@ -125,7 +125,7 @@ def test_a_table_of_types_that_are_no_text(tmp_path: Path) -> None:
 def test_a_table_of_a_few_bytes_and_many_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "rows.parquet"
     pyarrow.parquet.write_table(pyarrow.table({"prompt": pyarrow.array(["p"] * 200_000)}), path)
-    monkeypatch.setattr(tables, "SURELY_FINE", 100_000)
+    monkeypatch.setattr(jsonl, "SURELY_FINE", 100_000)
     with pytest.raises(DataError, match="unpacks to more than"):
         read_prompts(at(path), 0)
 
