@@ -18,7 +18,7 @@ MAKE_VENV_WITH_THE_HOSTS_PIP = { $(PYTHON) -m venv --clear --without-pip .venv &
 export HF_HUB_OFFLINE = 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help setup test lint check fix mutants doctor-table demo bench wheel-test clean
+.PHONY: help setup test lint check fix mutants doctor-table demo bench device notebook wheel-test clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST)
@@ -58,6 +58,12 @@ demo: $(READY) ## the whole loop on a generated little world, offline, in minute
 
 bench: $(READY) ## what the doctor's live checks cost: PPO steps with and without them
 	$(BIN)/python benchmarks/doctor_cost.py
+
+device: $(READY) ## on a machine with an accelerator: device tests, demo, PPO in bfloat16, resume, beside the processor
+	PYTHON=$(BIN)/python benchmarks/device.sh
+
+notebook: $(READY) ## run docs/notebook.ipynb as it stands (a few minutes) and look at what it calls healthy
+	$(BIN)/python -m pytest -q -m slow tests/test_notebook.py
 
 wheel-test: $(READY) ## build the wheel, install it in a fresh environment, start it from an empty directory
 	rm -rf build/wheel && mkdir -p build/wheel/empty
