@@ -20,8 +20,8 @@ export HF_HUB_DISABLE_TELEMETRY = 1
 
 FUZZ      ?= 1000
 
-.PHONY: help setup programs test lint check fix fuzz mutants doctor-table architectures demo bench label-load wheel-test \
-        clean
+.PHONY: help setup programs test lint check fix fuzz mutants doctor-table architectures demo bench label-load \
+        device notebook wheel-test clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST)
@@ -79,6 +79,12 @@ bench: $(READY) ## what the doctor's live checks cost: PPO steps with and withou
 
 label-load: $(READY) ## 50 simulated labelers, 5,000 submissions, the server killed ten times; and a broken server that must be found out
 	$(BIN)/python benchmarks/label_load.py
+
+device: $(READY) ## on a machine with an accelerator: device tests, demo, PPO in bfloat16, resume, beside the processor
+	PYTHON=$(BIN)/python benchmarks/device.sh
+
+notebook: $(READY) ## run docs/notebook.ipynb as it stands (a few minutes) and look at what it calls healthy
+	$(BIN)/python -m pytest -q -m slow tests/test_notebook.py
 
 wheel-test: $(READY) ## build the wheel, install it in a fresh environment, start it from an empty directory
 	rm -rf build/wheel && mkdir -p build/wheel/empty

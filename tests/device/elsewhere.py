@@ -100,6 +100,8 @@ class Watched(TorchFunctionMode):
             return torch.tensor(*args, **{**kwargs, "device": CPU}).to(kwargs["device"])
         if func in (Tensor.tolist, Tensor.data_ptr) and isinstance(args[0], Remote):  # torch's know only its own kinds
             return func(args[0].held)
+        if func == Tensor.data.__set__ and isinstance(args[0], Remote):  # type: ignore[attr-defined]
+            args[0].held = args[1].held
         return func(*args, **kwargs)
 
 
