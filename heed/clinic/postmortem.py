@@ -34,20 +34,22 @@ def postmortem(path: Path) -> Verdict:
     settings = settings_of(path)
     rows = [row for _, row in read_objects(path / "metrics.jsonl")] if (path / "metrics.jsonl").is_file() else []
     if not rows:
-        raise ConfigError("target", f"{path} has no steps in metrics.jsonl", "examine its recipe: the run never began")
+        return Verdict(
+            f"{path}, no steps", {}, [], 0, 0, unjudged="the run has no steps in metrics.jsonl: examine its recipe"
+        )
     file = path / FILE
     noted = [(row["step"], of_row(row)) for _, row in read_objects(file)] if file.is_file() else []
-    bands = health.replay(rows, health.Run(settings.batch, settings.sampling.max_new_tokens))
-    findings = counted(noted) + counted(bands)  # of two with one id the first is told
-    chart, responses, tokens = Chart(None), 0, 0
+    run = health.Run(settings.batch, settings.sampling.max_new_tokens)
+    findings = health.at_the_end(rows, run) + counted(noted) + counted(health.replay(rows, run))  # the first of an id
+    chart, responses, tokens, unjudged = Chart(None), 0, 0, ""
     title = f"{path}, {len(rows)} steps"
     if not (path / "checkpoint").is_dir():
-        title += ", no checkpoint to test"
+        unjudged = f"the run stopped after step {rows[-1]['step']} and has no checkpoint to test"
     else:
         chart, responses, tokens = fresh(path, settings, rows[-1]["step"])
     return Verdict(
         title, chart.results, settle([*chart.findings.values(), *findings]), responses, tokens,
-        during=_during(path), skipped=chart.skipped,
+        during=_during(path), skipped=chart.skipped, unjudged=unjudged,
     )  # fmt: skip
 
 
