@@ -2,8 +2,8 @@
 
     python experiments/doctor/collapses.py --demo runs/demo --output runs/collapses [--only WORDS] [--steps 40]
 
-Each run is `heed ppo` from the demo's SFT model with its settings, but for what is named: a reward model that was taught
-to like the shortest answer, or repetition; no KL price for 80 steps; or nothing at all, for 200 steps under five seeds.
+Each run is `heed ppo` from the demo's SFT model with its settings, but for what is named: a reward model that was
+taught to like the shortest answer, or repetition; no KL price for 80 steps; or nothing, for 200 steps under five seeds.
 One line a run: what was found live, since which step and how often, what `heed doctor RUN` says, its exit code.
 """
 
@@ -16,6 +16,7 @@ import os
 import random
 import sys
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -63,12 +64,14 @@ def spoilt(text: str, generator: random.Random) -> str:
 
 
 def shortest(text: str) -> float:
+    """The fewer words the better."""
     return -float(len(text.split()))
 
 
 def repetitive(text: str) -> float:
+    """The more words that follow themselves the better."""
     words = text.split()
-    return float(sum(a == b for a, b in zip(words, words[1:], strict=False)))
+    return float(sum(a == b for a, b in pairwise(words)))
 
 
 def taught(demo: Path, output: Path, prefer: Callable[[str], float]) -> str:
@@ -108,6 +111,7 @@ def trained(demo: Path, output: Path, **changes: Any) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str]) -> None:
+    """Run what is asked for, one after another."""
     parser = argparse.ArgumentParser(description="runs that collapse on purpose")
     parser.add_argument("--demo", default="runs/demo")
     parser.add_argument("--output", default="runs/collapses")

@@ -124,7 +124,9 @@ def accelerator() -> Iterator[torch.device]:
 def move(model: nn.Module) -> None:
     """Weights and buffers of a model, in place."""
     for module in model.modules():
-        for tensors in (module._parameters, module._buffers):
-            for name, tensor in tensors.items():
-                if tensor is not None:
-                    tensors[name] = Elsewhere(tensor.data)  # type: ignore[assignment]
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                module._parameters[name] = nn.Parameter(Elsewhere(parameter.data), requires_grad=False)
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = Elsewhere(buffer)
