@@ -61,7 +61,7 @@ def examined(models: Models, rows: Rows, place: Path, with_models: bool = True, 
     named = {"model": str(models.place / "policy"), "reference": str(models.place / "reference")} if with_models else {}
     started = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
-        asked = DoctorSettings(rollouts=str(path), json=str(out), device="cpu", **named, **settings)
+        asked = DoctorSettings(rollouts=str(path), json=str(out), device="cpu", **{**named, **settings})
         code = doctor.run(asked)
     verdict = json.loads(out.read_text(encoding="utf-8"))
     found = [finding["id"] for finding in verdict["findings"] if finding["severity"] != "info"]
