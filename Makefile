@@ -18,7 +18,7 @@ MAKE_VENV_WITH_THE_HOSTS_PIP = { $(PYTHON) -m venv --clear --without-pip .venv &
 export HF_HUB_OFFLINE = 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help setup test lint check fix mutants doctor-table demo bench wheel-test clean
+.PHONY: help setup test lint check fix mutants doctor-table doctor-foreign demo bench wheel-test clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ mutants: $(READY) ## break formulas on purpose; every break must be caught by a 
 
 doctor-table: $(READY) ## every fault of PPO under 20 seeds, and healthy runs: what the doctor says (an hour; DEMO=runs/demo)
 	$(BIN)/python tests/doctor/table.py --demo $(or $(DEMO),runs/demo)
+
+doctor-foreign: $(READY) ## every fault in rollouts of another trainer, three seeds, two architectures (half an hour)
+	$(BIN)/python tests/foreign/foreign_table.py
 
 demo: $(READY) ## the whole loop on a generated little world, offline, in minutes
 	$(BIN)/heed demo
