@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # the modules beside this file are found by nothing else
 
-from library import Models, build
+from foreign_trainer import Models, build
 
 
 @pytest.fixture(scope="session")

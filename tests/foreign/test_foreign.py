@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from faults import (
+from foreign_faults import (
     FAULTS,
     Fault,
     banned,
@@ -23,9 +23,9 @@ from faults import (
     shortest,
     top_p,
 )
-from library import EOS, STEPS, WORDS, Models, Rows, Scorer, rollout, write
+from foreign_table import ASKED, examined
+from foreign_trainer import EOS, STEPS, WORDS, Models, Rows, Scorer, rollout, write
 from peft import LoraConfig, get_peft_model
-from table import ASKED, examined
 from torch import nn
 
 from heed import cli
@@ -149,7 +149,7 @@ def test_what_gives_the_numbers_outranks_what_is_alike(models: Models, tmp_path:
 
 @pytest.mark.parametrize("rows", [12, 64])
 def test_two_mistakes_of_a_scorer_are_both_named(models: Models, rows: int, tmp_path: Path) -> None:
-    from faults import from_columns
+    from foreign_faults import from_columns
 
     wrong = Scorer(forward=from_columns)  # neither positions nor the temperature
     made = rollout(models, rows, 9, temperature=0.7, scorer=wrong, ref_scorer=wrong)

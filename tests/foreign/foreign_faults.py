@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from library import (
+from foreign_trainer import (
     EOS,
     LONGEST,
     PAD,

@@ -1,6 +1,6 @@
 """The whole proof: every fault in rollouts of another trainer, with and without log-probabilities, and healthy files.
 
-    python tests/foreign/table.py [--seeds 3] [--only WORDS] [--kinds gpt2,llama]
+    python tests/foreign/foreign_table.py [--seeds 3] [--only WORDS] [--kinds gpt2,llama]
 
 Exit code 1: fewer than 95 % of the single faults were named exactly, or a healthy file was not clean.
 """
@@ -25,8 +25,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from faults import FAULTS, Fault
-from library import Models, Rows, build, rollout, write
+from foreign_faults import FAULTS, Fault
+from foreign_trainer import Models, Rows, build, rollout, write
 from transformers.utils import logging as transformers_logging
 
 from heed.settings.doctor import DoctorSettings
