@@ -18,14 +18,10 @@ MAKE_VENV_WITH_THE_HOSTS_PIP = { $(PYTHON) -m venv --clear --without-pip .venv &
 export HF_HUB_OFFLINE = 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-<<<<<<< HEAD
 FUZZ      ?= 1000
 
-.PHONY: help setup programs test lint check fix fuzz mutants doctor-table architectures demo bench label-load \
+.PHONY: help setup programs test lint check fix fuzz mutants doctor-table doctor-foreign architectures demo bench label-load \
         device notebook wheel-test clean
-=======
-.PHONY: help setup test lint check fix mutants doctor-table doctor-foreign demo bench wheel-test clean
->>>>>>> doctor
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST)
@@ -71,14 +67,11 @@ fuzz: $(READY) ## some ten thousand malformed files, rows and dialogues, new one
 doctor-table: $(READY) ## every fault of PPO under 20 seeds, and healthy runs: what the doctor says (an hour; DEMO=runs/demo)
 	$(BIN)/python tests/doctor/table.py --demo $(or $(DEMO),runs/demo)
 
-<<<<<<< HEAD
 architectures: $(READY) ## small random models of every family: docs/architectures.md again, then the whole loop on each (an hour)
 	$(BIN)/python tests/architectures/page.py
 	$(BIN)/python -m pytest -q tests/architectures -m "slow or not slow"
-=======
 doctor-foreign: $(READY) ## every fault in rollouts of another trainer, three seeds, two architectures (half an hour)
 	$(BIN)/python tests/foreign/foreign_table.py
->>>>>>> doctor
 
 demo: $(READY) ## the whole loop on a generated little world, offline, in minutes
 	$(BIN)/heed demo
