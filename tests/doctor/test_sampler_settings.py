@@ -22,7 +22,8 @@ HARMFUL = [
     ({"no_repeat_ngram_size": 3}, "NK3"), ({"logit_bias": {"7": 1}}, "NK3"), ({"bad_words": ["x"]}, "NK3"),
     ({"bad_words_ids": [[5]]}, "NK3"), ({"allowed_token_ids": [1, 2]}, "NK3"), ({"sequence_bias": [[[4], -1]]}, "NK3"),
     ({"begin_suppress_tokens": [4]}, "NK3"), ({"suppress_tokens": [4]}, "NK3"), ({"guided_json": "{}"}, "NK3"),
-    ({"min_new_tokens": 4}, "NK4"), ({"min_tokens": 1}, "NK4"), ({"min_length": 9}, "NK4"), ({"ignore_eos": True}, "NK4"),
+    ({"min_new_tokens": 4}, "NK4"), ({"min_tokens": 1}, "NK4"), ({"min_length": 9}, "NK4"),
+    ({"ignore_eos": True}, "NK4"),
     ({"do_sample": False}, "NK5"), ({"num_beams": 4}, "NK5"), ({"temperature": 0}, "NK5"), ({"best_of": 4}, "NK5"),
     ({"penalty_alpha": 0.6}, "NK5"), ({"guidance_scale": 1.5}, "NK13"), ({"truncate_prompt_tokens": 64}, "NK18"),
     ({"forced_eos_token_id": 0}, "NK24"),
@@ -35,7 +36,8 @@ def test_a_setting_that_changes_the_draw_is_named(settings: dict[str, Any], caus
 
 
 HARMLESS_VALUES: list[dict[str, Any]] = [
-    {"top_k": 0}, {"top_k": -1}, {"top_p": 1}, {"top_p": 1.0}, {"min_p": 0.0}, {"typical_p": 1.0}, {"epsilon_cutoff": 0.0},
+    {"top_k": 0}, {"top_k": -1}, {"top_p": 1}, {"top_p": 1.0}, {"min_p": 0.0}, {"typical_p": 1.0},
+    {"epsilon_cutoff": 0.0},
     {"repetition_penalty": 1.0}, {"presence_penalty": 0.0}, {"no_repeat_ngram_size": 0}, {"logit_bias": {}},
     {"bad_words": []}, {"bad_words_ids": None}, {"allowed_token_ids": None}, {"min_tokens": 0}, {"ignore_eos": False},
     {"do_sample": True}, {"num_beams": 1}, {"best_of": 1}, {"guidance_scale": 1.0}, {"forced_eos_token_id": None},

@@ -9,8 +9,17 @@ DOCTOR_TESTS = {
     "doctor/events": ["test_events.py"],
     "doctor/checks": ["test_checks.py"],
     "doctor/suspects": ["test_suspects.py"],
+    "doctor/samplers": ["test_samplers.py"],
     "doctor/causes": ["test_causes.py", "test_checks.py"],
-    "doctor/watch": ["test_watch.py::TestPolicyOfAlarms"],
+    "doctor/likeness": ["test_causes.py", "test_likeness.py"],
+    "doctor/watch": ["test_watch.py::TestPolicyOfAlarms", "test_watch.py::TestItGoesOn"],
+    "doctor/columns": ["test_rollout_files.py"],
+    "doctor/rollouts": ["test_rollout_files.py"],
+    "doctor/sampler_settings": ["test_sampler_settings.py"],
+    "doctor/audit": ["test_verdict.py"],
+    "doctor/verdict": ["test_verdict.py"],
+    "doctor/chart": ["test_verdict.py"],
+    "doctor/health": ["test_health.py"],
 }
 """Which files of tests/doctor/ prove a module."""
 
@@ -18,7 +27,7 @@ STATISTICS = [
     *twins(
         "doctor/statistics",
         "martingale_z",
-        ("masked_sum(variances.double(), mask)", "variances.double().sum()", "padding adds variance"),
+        ("masked_sum(in_float64(variances), mask)", "in_float64(variances).sum()", "padding adds variance"),
         ("math.sqrt(variance)", "variance", "divided by the variance"),
     ),
     *twins(
@@ -64,19 +73,21 @@ EVENTS = [
         "doctor/events",
         "Context.before",
         ("time < columns[:, None]", "time <= columns[:, None]", "the token stands in its own context"),
-        ("self.mask[rows] & ", "", "padding stands in the context"),
+        ("self.mask)[rows] & ", "self.mask)[rows] | ", "padding stands in the context"),
+        ("self.counted if responses else self.mask", "self.mask", "the prompt is of the response"),
     ),
     *twins(
         "doctor/events",
         "closing",
-        ("(columns - 2)", "(columns - 1)", "the last token twice"),
-        ("before[:, 2:]", "before[:, 1:-1]", "the middle of the 3-gram is forbidden"),
+        ("(columns - back)", "(columns - 1)", "the last token twice"),
+        ("range(1, size)", "range(1, 2)", "a 2-gram is enough"),
+        ("time - back", "time - back - 1 + 1 * (back > 1)", "the last token is not compared"),
     ),
     *twins(
         "doctor/events",
         "Events._ranked",
         ("chosen[:, 0] < limit[:, 0]", "chosen[:, 0] <= limit[:, 0]", "a tie is outside in draws, inside in mass"),
-        ("1 - best[:, 0].double()", "best[:, 0].double()", "choices are the likeliest tokens"),
+        ("1 - in_float64(best[:, 0])", "in_float64(best[:, 0])", "choices are the likeliest tokens"),
     ),
     *twins(
         "doctor/events",
@@ -90,12 +101,6 @@ EVENTS = [
 CHECKS = [
     *twins(
         "doctor/checks",
-        "sampler_settings",
-        ("value not in neutral", "value in neutral", "neutral settings are wrong"),
-        ("temperature == 0", "temperature == 1", "greedy at temperature 1"),
-    ),
-    *twins(
-        "doctor/checks",
         "token_identity",
         ("list(a) != list(b)", "len(a) != len(b)", "ids are not compared"),
     ),
@@ -103,9 +108,15 @@ CHECKS = [
         "doctor/checks",
         "rescore_gap",
         ("(scored - sampled)", "(sampled - scored)", "the mean gap has the other sign"),
-        ("[mask]", ".flatten()", "padding is compared"),
-        ("not exact and", "", "float32 gets the tolerance of bfloat16"),
-        ("abs(mean) <= 0.02", "mean <= 0.02", "a large negative gap is numerical"),
+        ("[mask.cpu()]", ".flatten()", "padding is compared"),
+        ("_within(tolerance, mean", "_within(NUMERICAL, mean", "float32 gets the tolerance of anything"),
+    ),
+    *twins(
+        "doctor/checks",
+        "_within",
+        ("abs(mean) <= tolerance.mean", "mean <= tolerance.mean", "a large negative gap is numerical"),
+        ("largest <= tolerance.largest and", "", "one token may be anywhere"),
+        ("p99 <= tolerance.p99 and", "", "every token may be off"),
     ),
     *twins(
         "doctor/checks",
@@ -117,6 +128,8 @@ CHECKS = [
         "doctor/checks",
         "identity_at_start",
         ("if kl > 0:", "if kl < 0:", "the sign of KL is not looked at"),
+        ("largest <= tolerance.largest", "largest <= 1e-5", "another batch is another reference"),
+        ("exact_kl is None and not", "not", "an exact difference is rounding"),
         (".sum(1).mean()", ".mean()", "nats a token, not a response"),
     ),
     *twins(
@@ -127,16 +140,10 @@ CHECKS = [
     ),
     *twins(
         "doctor/checks",
-        "first_ratio",
-        (".expm1()", "", "the log-ratio for the ratio"),
-        (".masked_fill(~mask, 0)", "", "padding is compared"),
-    ),
-    *twins(
-        "doctor/checks",
         "mask_audit",
-        (".cumsum(1) - (tokens == eos).long() > 0", ".cumsum(1) > 0", "end-of-text comes after itself"),
+        (".cumsum(1) - ends.long() > 0", ".cumsum(1) > 0", "end-of-text comes after itself"),
         ("masked_fill(mask, 0)", "masked_fill(~mask, 0)", "what is inside the mask is outside"),
-        ("& ~(mask & (tokens == eos)).any(1)", "", "a response that ended lost its end"),
+        ("& ~(mask & ends).any(1)", "", "a response that ended lost its end"),
     ),
     *twins(
         "doctor/checks",
@@ -148,6 +155,7 @@ CHECKS = [
         "doctor/checks",
         "sign_of_kl",
         ("if z > -4:", "if z > 4:", "noise is never noise"),
+        ("or float(k1.masked_fill(~mask, 0).abs().max()) <= FLOAT32.largest", "", "rounding has a sign"),
         ("/ math.sqrt(len(per_response))", "", "the deviation of one response for that of the mean"),
         ("mean >= 0 or", "mean <= 0 or", "positive KL is wrong"),
     ),
@@ -158,15 +166,44 @@ SUSPECTS = [
         "doctor/suspects",
         "Ledger.best",
         ("<= SAME * self.distance", "<= self.distance", "a suspect that is no better gives the numbers"),
-        ("self.misses[name] > NEAR * self.distance", "False", "the sampler's own numbers are ignored"),
-        ("self.gains[name] <= CONVINCING", "False", "any gain convinces"),
-        ("low <= self.gains[name] <= high", "True", "a gain may be anything"),
-        ("PLAIN * self.tokens", "PLAIN", "a sampler that reports the policy itself is believed"),
+        ("<= EXACT * self.distance", "<= self.distance", "near is exact"),
+        ("same or", "True or", "any cause is as good as the one of largest gain"),
+        ("same or", "", "weaker numbers of the cause are not looked at"),
+        ("-self.gains[chain])", "self.gains[chain])", "the smallest gain comes first"),
+    ),
+    *twins(
+        "doctor/suspects", "Ledger.has_recorded", ("PLAIN * self.tokens", "PLAIN", "who reports the policy is believed")
+    ),
+    *twins(
+        "doctor/suspects",
+        "Ledger._explains",
+        ("self.misses[chain] > NEAR * self.distance", "False", "the sampler's own numbers are ignored"),
+        ("gain <= CONVINCING", "False", "any gain convinces"),
+        ("low <= gain <= high", "True", "a gain may be anything"),
+    ),
+    *twins(
+        "doctor/suspects",
+        "Ledger.settled",
+        ("/ 4 else", "* 4 else", "two settings need not be nearer than one"),
+        ("+ needed else", "else", "any second setting is taken along"),
+        ("+ math.log(len(more.gains))", "", "many chains are as convincing as one"),
+        ("len({found.cause for found in both.suspects}) == 1", "False", "two cuts are two causes"),
+    ),
+    *twins(
+        "doctor/suspects",
+        "fit_together",
+        ("one.name != other.name and", "", "two numbers of a setting at once"),
+        ("one.name not in alone and", "", "the reference is a setting like others"),
+    ),
+    *twins(
+        "doctor/suspects",
+        "Chains.__call__",
+        ("self.most - self.ledger.tokens", "self.most", "every piece has the whole room"),
     ),
     *twins(
         "doctor/suspects",
         "Suspects._add",
-        ("(1 - _BLUR) * ratio.double() + _BLUR", "ratio.double()", "one impossible token ends a suspicion"),
+        ("(1 - _BLUR) * in_float64(ratio) + _BLUR", "in_float64(ratio)", "one impossible token ends a suspicion"),
         ("self.off - ratio.log()", "self.off + ratio.log()", "the recorded numbers have the other sign"),
     ),
     *twins(
@@ -179,7 +216,7 @@ SUSPECTS = [
         "doctor/suspects",
         "Suspects._bans",
         ("self.longest - 1", "self.longest", "forced one place late"),
-        ("(tokens == self.eos) / p", "(tokens != self.eos) / p", "forced to write anything else"),
+        ("ended / rare", "~ended / rare", "forced to write anything else"),
     ),
 ]
 
@@ -198,12 +235,36 @@ CAUSES = [
     ),
     *twins(
         "doctor/causes",
+        "settle",
+        ('replace(found, severity="error") if "fits" in found.evidence else found', "found", "a fit stays a warning"),
+        ('random and found.evidence.get("test") in COMPARED', "False", "comparisons of random scores count"),
+        ('found.id == "NK6" or not', "not", "what explains the comparisons is dropped with them"),
+        ('"tests" in found.evidence and', "False and", "a fit stands beside the exact cause"),
+        ("and not _is_apart(found)", "", "dropout of the file voids exact scoring"),
+    ),
+    *twins(
+        "doctor/causes",
+        "_is_void",
+        ('reproduced and not found.evidence.get("exact", False)', "reproduced", "what gives the numbers is void"),
+        ("random and not _is_apart(found)", "False", "what fits random scores is believed"),
+    ),
+    *twins(
+        "doctor/causes",
+        "settle",
+        ("known and bare", "False", "symptoms are told beside their cause"),
+        ('or "gap" in found.evidence', "", "a warning explains nothing"),
+    ),
+]
+
+LIKENESS = [
+    *twins(
+        "doctor/likeness",
         "other_weights",
         ("share > 0.5", "share > 0.05", "noise has a direction"),
         ("(a * b).sum()) ** 2", "(a * b).sum())", "the other way round is not seen"),
     ),
     *twins(
-        "doctor/causes",
+        "doctor/likeness",
         "dropped",
         (
             'lines if column == "sampler_logprobs" else torch.zeros_like(lines)',
@@ -216,21 +277,174 @@ CAUSES = [
         (">= ALIKE", ">= 100", "any ranks are uniform"),
     ),
     *twins(
-        "doctor/causes",
+        "doctor/likeness",
         "in_common",
         ("(between - within) / total", "between / total", "chance counts as common"),
         ("(size - 1) * within", "within", "the size of a group is lost"),
         ("max(0.0, ", "(", "less than nothing in common"),
     ),
     *twins(
-        "doctor/causes",
-        "settle",
-        ('replace(found, severity="error") if "fits" in found.evidence else found', "found", "a fit stays a warning"),
-        ('random and found.evidence.get("test") in COMPARED', "False", "comparisons of random scores count"),
-        ('found.id == "NK6" or not', "not", "what explains the comparisons is dropped with them"),
-        ('reproduced and "tests" in found.evidence', "False", "a fit stands beside the exact cause"),
-        ("known and bare", "False", "symptoms are told beside their cause"),
-        ('or "gap" in found.evidence', "", "a warning explains nothing"),
+        "doctor/likeness",
+        "rounded",
+        ("and in_step > IN_STEP", "", "as far off is rounding"),
+        ("ROUNDED[0] < float", "0 < float", "much nearer is rounding"),
+        ("< ROUNDED[1]", "< 1e9", "much farther is rounding"),
+        ("* len(a) ** 0.5", "* 100", "a few tokens prove as much as many"),
+    ),
+]
+
+SAMPLERS = [
+    *twins(
+        "doctor/samplers",
+        "_changed",
+        (
+            "logits / one.number, logits * one.number",
+            "logits * one.number, logits / one.number",
+            "repetition is rewarded",
+        ),
+        ("logits > 0, logits", "logits < 0, logits", "the sign of a logit is not looked at"),
+        ("(piece.drawn > 0)", "piece.drawn", "presence counts as often as it is"),
+        ("one.number * piece.drawn", "one.number * (piece.drawn > 0)", "frequency counts once"),
+        ("piece.positions < one.number", "piece.positions <= one.number", "a minimum length of one more"),
+        ("one.number - 1)", "one.number)", "forced one place late"),
+        ("forced & ~piece.ends", "forced & piece.ends", "forced to write anything else"),
+    ),
+    *twins(
+        "doctor/samplers",
+        "_other",
+        ("< one.number).sum(1", "<= one.number).sum(1", "one token too many in the nucleus"),
+        ("p < one.number * p.amax", "p > one.number * p.amax", "the likeliest are cut"),
+        ("1 if one.name == GREEDY else", "", "greedy draws from all"),
+        ("(logits + piece.ref_logits) / 2", "logits", "between is the policy"),
+    ),
+    *twins(
+        "doctor/samplers",
+        "drawn_by",
+        ("key=lambda one: one.stage", "key=lambda one: -one.stage", "cuts come first"),
+        ("one.stage >= 3 and not scaled", "False", "cuts before the temperature"),
+        ("logits if scaled else logits / piece.temperature", "logits", "the temperature is lost"),
+    ),
+    *twins("doctor/samplers", "Piece.drawn", ("responses=True", "responses=False", "what was asked was drawn")),
+]
+
+FILES = [
+    *twins(
+        "doctor/columns",
+        "check_row",
+        ("not row[name]", "False", "empty ids pass"),
+        ("name not in COLUMNS", "False", "unknown columns pass"),
+        ("row.keys() != first.keys()", "False", "rows of other columns pass"),
+    ),
+    *twins(
+        "doctor/columns",
+        "_check_ids",
+        ("isinstance(item, bool) or", "", "true is a token id"),
+        ("0 <= item <= LARGEST_ID", "item <= LARGEST_ID", "ids below 0 pass"),
+        ("0 <= item <= LARGEST_ID", "0 <= item", "ids of any size pass"),
+    ),
+    *twins(
+        "doctor/columns",
+        "_check_numbers",
+        ("or len(value) != count", "", "lists of any length pass"),
+        ("abs(item) > LARGEST_NUMBER", "False", "numbers that are no float pass"),
+        ('name == "mask" or not isinstance(item, bool)', "True", "true is a log-probability"),
+    ),
+    *twins("doctor/columns", "_check_each", ("value not in accepted", "False", "half a mask passes")),
+    *twins(
+        "doctor/columns", "_check_special", ("not 0 <= item <= LARGEST_ID", "item > LARGEST_ID", "an end of −1 passes")
+    ),
+    *twins("doctor/columns", "_check_rest", ("or version != version", "", "a version that is not itself passes")),
+    *twins(
+        "doctor/rollouts",
+        "of_rows",
+        ("counted.flip(1).cummax(1).values.flip(1)", "counted", "a hole in a mask is an end"),
+        ("(is_eos & before)", "is_eos", "an end far after the mask was written"),
+        (
+            "torch.isin(responses, torch.tensor(eos, dtype=torch.long))",
+            "(responses == max(eos, default=-1))",
+            "one end only",
+        ),
+    ),
+    *twins("doctor/rollouts", "Rollouts.finite", ("line[self.written]", "line", "numbers beyond the end count")),
+    *twins("doctor/rollouts", "Rollouts.initial", ("if marked", "", "every row is marked")),
+    *twins("doctor/rollouts", "read_rollouts", ("len(rows) - len(counting)", "0", "rows are left out silently")),
+    *twins(
+        "doctor/sampler_settings",
+        "sampler_settings",
+        ("value in ([], {})", "False", "an empty list is a setting"),
+        ("name not in HARMLESS or", "False or", "what is not known is passed over"),
+        ('name == "top_k" and _holds_all(value, vocab)', "False", "a cut of nothing is a cut"),
+    ),
+    *twins("doctor/sampler_settings", "_holds_all", ("k >= vocab", "k > vocab", "a top-k of all tokens cuts")),
+    *twins("doctor/sampler_settings", "_may_hold_all", ("k > largest_id", "False", "an unknown vocabulary is small")),
+    *twins(
+        "doctor/sampler_settings",
+        "_temperature",
+        ("math.isclose(value, scored, rel_tol=SAME)", "value == scored", "1e-7"),
+    ),
+    *twins("doctor/sampler_settings", "_is", ("isinstance(value, bool) == isinstance(one, bool)", "True", "1 is true")),
+]
+
+VERDICTS = [
+    *twins(
+        "doctor/audit",
+        "audit",
+        ("policy[first], reference[first], written[first]", "policy, reference, written", "all rows are the first"),
+    ),
+    *twins(
+        "doctor/audit",
+        "too_few",
+        ("or tokens >= FEW_TOKENS", "", "long responses are too few"),
+        ("responses >= FEW_RESPONSES", "responses > FEW_RESPONSES", "64 are too few"),
+    ),
+    *twins(
+        "doctor/audit",
+        "says_nothing",
+        ("responses < TOO_FEW_RESPONSES or", "", "one response is enough"),
+        ("or tokens < TOO_FEW_TOKENS", "", "a few tokens are enough"),
+    ),
+    *twins(
+        "doctor/verdict", "Verdict.code", ("NOT_JUDGED if self.unjudged else HEALTHY", "HEALTHY", "nothing is healthy")
+    ),
+    *twins("doctor/chart", "outcome", ('return skipped or "passed"', 'return "passed"', "by construction is passed")),
+    *twins(
+        "doctor/chart",
+        "Chart.take",
+        ("by_severity([*self.results.get(test, []), *findings])", "findings", "a later pass undoes a failure"),
+    ),
+    *twins("doctor/chart", "Chart.load_state_dict", ("[: self.lines]", "", "lines of lost steps stay")),
+    *twins("doctor/chart", "Chart._write", ("self.file.unlink(missing_ok=True)", "pass", "an older run's file stays")),
+]
+
+HEALTH = [
+    *twins(
+        "doctor/health",
+        "_shrunk",
+        ("recent >= share * first", "recent > share * first", "at the border"),
+        ("values[:5]", "values[-5:]", "the last steps are the first"),
+        ("len(values) < 8", "False", "a few steps are enough"),
+    ),
+    *twins(
+        "doctor/health",
+        "unexplained",
+        ("max(values) < 0", "min(values) < 0", "once below 0 is enough"),
+        ("late and", "", "the first fifty steps count"),
+        ("len(values) < 10 or", "", "nine steps are enough"),
+    ),
+    *twins(
+        "doctor/health", "repetitive", ("recent - first <= REPEATED", "recent <= REPEATED", "all repetition counts")
+    ),
+    *twins(
+        "doctor/health",
+        "falling",
+        ("max(scores[:-2])", "scores[0]", "the first is the best"),
+        ("max(scores[-2:])", "scores[-1]", "once is enough"),
+    ),
+    *twins(
+        "doctor/health",
+        "at_the_end",
+        ("for name in COLLAPSE if name in last", "for name in sorted(last)", "training makes a policy unhealthy"),
+        ('step > rows[-1]["step"] - ENDING', "True", "what has passed is held against it"),
     ),
 ]
 
@@ -248,6 +462,14 @@ WATCH = [
         ("abs(z) > STOP", "z > STOP", "negative deviations are never grave"),
         ("or name in self.suspicious", "", "twice is as once"),
     ),
+    *twins(
+        "doctor/watch",
+        "Watch.load_state_dict",
+        ('set(state["suspicious"])', "set()", "what was suspicious is forgotten"),
+        ('state["rollouts"]', "0", "rollouts are counted anew"),
+    ),
 ]
 
-DOCTOR_MUTANTS: list[Mutant] = [*STATISTICS, *EVENTS, *CHECKS, *SUSPECTS, *CAUSES, *WATCH]
+DOCTOR_MUTANTS: list[Mutant] = [
+    *STATISTICS, *EVENTS, *CHECKS, *SUSPECTS, *SAMPLERS, *CAUSES, *LIKENESS, *FILES, *VERDICTS, *HEALTH, *WATCH,
+]  # fmt: skip

@@ -32,6 +32,7 @@ TESTS = {
     "length_control": ["test_length_control.py"],
     "overlap": ["test_overlap.py"],
     "scored_rankings": ["test_scored_rankings.py"],
+    "repetition": ["test_repetition.py"],
 }
 """Which files of tests/formulas/ prove the formulas of a module."""
 
@@ -880,6 +881,24 @@ SCORED_RANKINGS = [
     ),
 ]
 
+REPETITION = [
+    *twins(
+        "repetition",
+        "distinct_ngrams",
+        ("torch.unique(grams, dim=0)", "torch.unique(grams)", "distinct tokens, not n-grams"),
+        ("/ len(grams)", "/ len(mask)", "over the responses"),
+        ("else 1.0", "else 0.0", "nothing is all alike"),
+    ),
+    *twins(
+        "repetition",
+        "repeated_ngrams",
+        ("torch.cat([rows[:, None], grams], 1)", "torch.cat([0 * rows[:, None], grams], 1)", "all responses are one"),
+        ("1 - distinct[there]", "distinct[there]", "distinct for repeated"),
+        (".mean()", ".sum()", "summed over responses"),
+        ("all_of_them > 0", "all_of_them > -1", "responses without n-grams count"),
+    ),
+]
+
 MUTANTS = [
     *MASKED,
     *LOGPROBS,
@@ -893,4 +912,5 @@ MUTANTS = [
     *LENGTH_CONTROL,
     *OVERLAP,
     *SCORED_RANKINGS,
+    *REPETITION,
 ]
