@@ -145,8 +145,8 @@ def rollout_metrics(
         "policy/entropy": float(masked_mean(scored.entropy, mask)),
         "length/mean": float(rollout.responses.lengths.float().mean()),
         "length/eos_rate": float(rollout.finished.float().mean()),
-        "text/distinct_2": distinct_ngrams(rollout.responses.tokens, mask, 2),
-        "text/repeated_2": repeated_ngrams(rollout.responses.tokens, mask, 2),
+        "text/distinct_2": float(distinct_ngrams(rollout.responses.tokens, mask, 2)),
+        "text/repeated_2": float(repeated_ngrams(rollout.responses.tokens, mask, 2)),
     }
 
 
