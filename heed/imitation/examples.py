@@ -13,9 +13,10 @@ from transformers import PreTrainedTokenizerBase
 
 from heed.data.batch import text_rows
 from heed.data.encode import EncodedDemonstration, encode_demonstrations, encode_texts
-from heed.data.hygiene import clean, split_by_group
+from heed.data.hygiene import clean, split_by_group, unlike
 from heed.data.order import shuffled_batches
 from heed.data.sources import read_demonstrations, read_texts
+from heed.data.tally import Tally
 from heed.data.template import Template
 from heed.errors import DataError
 from heed.models.policy import Policy
@@ -51,12 +52,15 @@ def read_splits(
     template: Template,
     tokenizer: PreTrainedTokenizerBase,
     seed: int,
+    dropped: Tally,
 ) -> Records:
     """Training and held-out demonstrations, cleaned. Held out are those of `validation`, or where it names none
-    `validation_share` of the groups of `data`."""
+    `validation_share` of the groups of `data`. `dropped` is told of rows that are not used."""
 
     def cleaned(source: DataSettings) -> list[Demonstration]:
-        records, report = clean(read_demonstrations(source, seed), hygiene, template, tokenizer)
+        records, report = clean(
+            read_demonstrations(source, seed, dropped), hygiene, template, tokenizer, dropped=dropped
+        )
         log.info("%s: %s", source.path, report)
         return records
 
@@ -64,10 +68,11 @@ def read_splits(
     if not validation.path:
         return Records(*split_by_group(records, validation_share, seed))
     held_out = cleaned(validation)
-    groups = {record.group for record in held_out}
-    training = [record for record in records if record.group not in groups]
+    training = unlike(records, held_out, hygiene.shared_prefix)
     if len(training) < len(records):
-        log.warning("left out %d demonstrations whose prompt is held out", len(records) - len(training))
+        log.warning(
+            "left out %d demonstrations whose prompt, or one like it, is held out", len(records) - len(training)
+        )
     if not training:
         raise DataError(data.path, "every prompt is held out too", "give other demonstrations to train on")
     return Records(training, held_out)

@@ -10,9 +10,10 @@ from transformers import PreTrainedTokenizerBase
 
 from heed.data.batch import text_rows
 from heed.data.encode import encode_texts
-from heed.data.hygiene import split_by_group
-from heed.data.prompts import prompt_set
+from heed.data.hygiene import Room
+from heed.data.prompts import PromptSet, cleaned_split
 from heed.data.sources import read_prompts, read_texts
+from heed.data.tally import Tally
 from heed.data.template import Template
 from heed.errors import ConfigError, DataError
 from heed.records import Prompt
@@ -38,25 +39,25 @@ def read_questions(
     context: int,
     max_new_tokens: int,
     seed: int,
+    dropped: Tally,
 ) -> tuple[list[Question], list[Question]]:
-    """Cleaned prompts to train on and held-out ones that share no group with them, tokenised.
+    """Cleaned prompts to train on and held-out ones that are unlike them, tokenised; `dropped` is told of the others.
 
     Each leaves room for `max_new_tokens` in `context`. Held out are those of `validation`, or where it names none
     `validation_share` of the groups of `prompts`; at most `validation_limit`.
     """
 
-    def questions(records: list[Prompt]) -> list[Question]:
-        kept = prompt_set(records, hygiene, template, tokenizer, context, max_new_tokens)
-        return [Question(record, tokens) for record, tokens in zip(kept.records, kept.tokens, strict=True)]
+    held_out = read_prompts(validation, seed, dropped) if validation.path else []
+    training, apart = cleaned_split(
+        read_prompts(prompts, seed, dropped), held_out, validation_share, seed, hygiene, template, tokenizer,
+        Room(context, max_new_tokens), dropped,
+    )  # fmt: skip
+    return questions_of(training), questions_of(apart)[:validation_limit]
 
-    records = read_prompts(prompts, seed)
-    if validation.path:
-        held_out = read_prompts(validation, seed)
-        groups = {record.group for record in held_out}
-        records = [record for record in records if record.group not in groups]
-    else:
-        records, held_out = split_by_group(records, validation_share, seed)
-    return questions(records), questions(held_out)[:validation_limit]
+
+def questions_of(prompts: PromptSet) -> list[Question]:
+    """Prompts with their tokens."""
+    return [Question(record, tokens) for record, tokens in zip(prompts.records, prompts.tokens, strict=True)]
 
 
 def read_text(files: Sequence[str], sequence: int, tokenizer: PreTrainedTokenizerBase, context: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from heed.clinic.live import LiveDoctor
 from heed.data.order import EndlessOrder
 from heed.data.provenance import provenance
+from heed.data.tally import Tally
 from heed.data.template import Template
 from heed.errors import CheckpointError, ConfigError, DataError
 from heed.formulas.advantages import shaped_rewards
@@ -42,7 +43,7 @@ from heed.training.loop import Loop
 from heed.training.metrics import print_completions
 from heed.training.optimizer import ppo_learning_rate_factor
 from heed.training.randomness import Randomness, seed_everything
-from heed.training.run_dir import RunDir
+from heed.training.run_dir import DROPPED, RunDir
 
 log = logging.getLogger("heed")
 
@@ -55,6 +56,7 @@ def run(settings: PPOSettings) -> Path:
     device = pick_device(settings.device, weight_count(inputs.sft))
     generator = seed_everything(settings.seed, device)
     with RunDir.create(settings) as run_dir:
+        inputs.dropped.write(run_dir.path / DROPPED)
         ppo = prepare(settings, inputs, device, generator)
         notes = [*lineage(inputs.sft, inputs.reward), *map(check_saveable, (ppo.roles.policy, ppo.roles.value))]
         for note in filter(None, notes):
@@ -124,6 +126,7 @@ class Inputs:
     questions: list[Question]
     held_out: list[Question]
     text: Tensor | None
+    dropped: Tally = field(default_factory=Tally)
 
 
 @dataclass(frozen=True)
@@ -169,16 +172,16 @@ def read(settings: PPOSettings) -> Inputs:
         raise CheckpointError(settings.reward_model, told, "train the reward model from this SFT model")
     tokenizer = load_tokenizer(sft.path)
     template = Template.named(sft.template or "dialogue", tokenizer)
-    context = context_length(load_config(sft.base or sft.path))
+    context, dropped = context_length(load_config(sft.base or sft.path)), Tally()
     questions, held_out = read_questions(
         settings.prompts, settings.validation_prompts, settings.validation_share, settings.validation_limit,
-        settings.hygiene, template, tokenizer, context, settings.sampling.max_new_tokens, settings.seed,
+        settings.hygiene, template, tokenizer, context, settings.sampling.max_new_tokens, settings.seed, dropped,
     )  # fmt: skip
     if not questions:
         told = f"none of the prompts in {settings.prompts.path} is left to train on"
         raise DataError("prompts", told, "give more prompts, or lower `validation_share`")
     text = read_text(settings.ptx.text, settings.ptx.sequence, tokenizer, context) if settings.ptx.coef else None
-    return Inputs(sft, reward, template, tokenizer, questions, held_out, text)
+    return Inputs(sft, reward, template, tokenizer, questions, held_out, text, dropped)
 
 
 def prepare(settings: PPOSettings, inputs: Inputs, device: torch.device, generator: torch.Generator) -> Prepared:

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 
 from heed.data.encode import EncodedRanking, encode_demonstrations, encode_prompts
-from heed.data.hygiene import halves, split_by_group
+from heed.data.hygiene import halves, split_by_group, writable
 from heed.data.order import shuffled_batches
 from heed.data.provenance import provenance
 from heed.data.rankings import RankingSet, labeling_tasks, ranking_set
 from heed.data.sources import read_demonstrations, read_rankings
+from heed.data.tally import Tally
 from heed.data.template import Template
 from heed.errors import ConfigError, DataError
 from heed.formulas.scored_rankings import ScoredRankings, accuracy_and_nll, headline, pairs_of, reward_report
@@ -44,7 +45,7 @@ from heed.training.optimizer import (
 )
 from heed.training.optimizer import step as optimizer_step
 from heed.training.randomness import Randomness, seed_everything
-from heed.training.run_dir import RunDir
+from heed.training.run_dir import DROPPED, RunDir
 from heed.training.state import Memory, Weights
 
 FEW_COMPARISONS = 2000  # below, reward models of any size stay near chance (arXiv 2210.10760)
@@ -60,7 +61,8 @@ def run(settings: RewardSettings) -> Path:
     check(settings)
     checkpoint = open_checkpoint(settings.model, "policy")
     start = check_start(settings.start_from, settings.lora, checkpoint) if settings.start_from else None
-    rankings, held_out = read_splits(settings)
+    dropped = Tally()
+    rankings, held_out = read_splits(settings, dropped)
     demonstrations = read_demonstrations(settings.demonstrations, settings.seed) if settings.demonstrations.path else []
     device = pick_device(settings.device, weight_count(checkpoint))
     generator = seed_everything(settings.seed, device)
@@ -69,8 +71,11 @@ def run(settings: RewardSettings) -> Path:
         reference = shelf.policy(checkpoint, "sft")
         tokenizer, room = reference.trunk.tokenizer, min(settings.max_tokens, reference.trunk.context)
         template = Template.named(checkpoint.template or "dialogue", tokenizer)
-        training = ranking_set(rankings, template, tokenizer, room, "training")
-        validation = ranking_set(held_out, template, tokenizer, room, "held-out")
+        rankings = writable(rankings, template, "training", dropped)
+        training = ranking_set(rankings, template, tokenizer, room, "training", dropped)
+        held_out = writable(held_out, template, "held-out", dropped)
+        validation = ranking_set(held_out, template, tokenizer, room, "held-out", dropped)
+        dropped.write(run_dir.path / DROPPED)
         prompts = reference_prompts(rankings, template, reference, room, settings)
         texts = whole_texts(demonstrations, template, reference, room)
         model = earlier(shelf, start, settings.lora) if start else untrained(reference, settings.lora, settings.seed)
@@ -103,11 +108,11 @@ def check(settings: RewardSettings) -> None:
         raise ConfigError("sampling.max_new_tokens", told, "lower it, or raise `max_tokens`")
 
 
-def read_splits(settings: RewardSettings) -> tuple[list[Ranking], list[Ranking]]:
+def read_splits(settings: RewardSettings, dropped: Tally | None = None) -> tuple[list[Ranking], list[Ranking]]:
     """Training and held-out rankings that share no group; of the training ones a half, if one is asked for."""
-    rankings = read_rankings(settings.data, settings.seed)
+    rankings = read_rankings(settings.data, settings.seed, dropped)
     if settings.validation.path:
-        held_out = read_rankings(settings.validation, settings.seed)
+        held_out = read_rankings(settings.validation, settings.seed, dropped)
         groups = {ranking.group for ranking in held_out}
         training = [ranking for ranking in rankings if ranking.group not in groups]
         if len(training) < len(rankings):

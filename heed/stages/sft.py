@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from heed.data.provenance import provenance
+from heed.data.tally import Tally
 from heed.data.template import Template
 from heed.errors import ConfigError
 from heed.imitation import completions, response_loss
@@ -31,7 +32,7 @@ from heed.training.metrics import print_completions
 from heed.training.optimizer import learning_rate_factor, make_optimizer, set_learning_rate
 from heed.training.optimizer import step as optimizer_step
 from heed.training.randomness import Randomness, seed_everything
-from heed.training.run_dir import RunDir
+from heed.training.run_dir import DROPPED, RunDir
 from heed.training.state import Weights
 
 SHOWN = ("loss/train", "loss/validation", "grad_norm")
@@ -45,13 +46,15 @@ def run(settings: SFTSettings) -> Path:
     tokenizer = load_tokenizer(checkpoint.path)
     template = Template.named(settings.template, tokenizer)
     sources = settings.data, settings.validation, settings.validation_share
-    records = read_splits(*sources, settings.hygiene, template, tokenizer, settings.seed)
+    dropped = Tally()
+    records = read_splits(*sources, settings.hygiene, template, tokenizer, settings.seed, dropped)
     documents = read_mixed_text(
         settings.pretrain_text, settings.pretrain_share, settings.epochs, records.training
     )  # fmt: skip
     device = pick_device(settings.device, weight_count(checkpoint))
     generator = seed_everything(settings.seed, device)
     with RunDir.create(settings) as run_dir:
+        dropped.write(run_dir.path / DROPPED)
         dtype = "float32" if settings.lora.rank == 0 else settings.dtype  # what is trained whole is not rounded first
         base = Shelf(partial(pick_dtype, dtype, device), device).policy(checkpoint, "base")
         records, examples = encode(records, documents, base, template, settings.max_tokens)

@@ -32,6 +32,8 @@ from heed.training.lock import Lock
 from heed.training.state import Part, Saved, find_state, keep_last, save_state, sync
 
 CHECKPOINT, STATES = "checkpoint", "state"
+DROPPED = "dropped.jsonl"
+"""Rows of the data that were not used, each with its file, line and reason."""
 ROWS = ("metrics.jsonl", "timings.jsonl", "samples.jsonl", "findings.jsonl")
 RESULTS = ("report.json", "report.html", "candidates.jsonl")
 
