@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,10 +18,12 @@ from heed.models.trunk import Trunk
 
 @dataclass(frozen=True)
 class TwoIds:
-    """What a file of rollouts knows of a tokenizer."""
+    """What a file of rollouts knows of a tokenizer: these two ids, no special entries, no limit of its own."""
 
     pad_token_id: int
     eos_token_id: int | None
+    added_tokens_decoder: Mapping[int, object] = field(default_factory=dict)
+    model_max_length: int = 1 << 30
 
 
 def put_on(shelf: Shelf, name: str, pad: int | None, eos: tuple[int, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -45,7 +46,8 @@ REFUSED = """
 def line(family: str, found: Found) -> str:
     """A family's row of the page."""
     if found.refused:
-        return f"| {family} | {found.model_class} | {found.refused} |"
+        why = re.sub(r"\d+\.\d+", "…", found.refused)  # how far off is the processor's to say
+        return f"| {family} | `{found.model_class}` | {why} |"
     kinds = (f"`{name}`" if name != "own" else "**own**" for name in (found.reward, found.value))
     return f"| {family} | `{found.model_class}` | {found.readout} | {' | '.join(kinds)} |"
 

@@ -152,6 +152,8 @@ def test_tensors_that_do_not_fit(llama: Path, tmp_path: Path) -> None:
     refused(tmp_path, llama, r"shape \[4, 64\] where 32 are needed")
     save_file({**tensors, name.replace("up_proj", "fc1"): tensors[name].clone()}, file)
     refused(tmp_path, llama, "which LlamaForCausalLM does not have")
+    save_file({**tensors, "base_model.model.lm_head.lora_A.weight": torch.zeros(4, 32)}, file)
+    refused(tmp_path, llama, "lm_head, which is not in the transformer but after it")
     save_file({key: value for key, value in tensors.items() if key != name}, file)
     refused(tmp_path, llama, "has no weights for model.layers.1.mlp.up_proj.lora_A.weight")
 

@@ -4,17 +4,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from heed.models.census import census, told
 from heed.models.checkpoint import Checkpoint, open_checkpoint, write_metadata
 from heed.models.lineage import fingerprint, lineage, parent
-from heed.models.policy import Policy
-from heed.models.roles import trained_copy
-from heed.models.scalar_head import ValueModel, new_head
-from heed.models.trunk import Trunk
-from heed.settings.common import LoraSettings
 
 DIALOGUE = {"name": "dialogue", "hash": "a"}
 
@@ -62,19 +55,3 @@ def test_a_fingerprint_is_of_the_weights(tiny_directory: Path, tmp_path: Path) -
     AutoTokenizer.from_pretrained(copied).save_pretrained(copied)
     assert fingerprint(opened(copied)) == fingerprint(opened(tiny_directory))
     assert fingerprint(Checkpoint("gpt2", "gpt2")) is None
-
-
-def test_a_census_counts_shared_weights_once(trunk: Trunk) -> None:
-    """Rank 2 on the four linear layers of each of two blocks of width 32: 2·(32+96 + 32+32 + 32+128 + 128+32) each."""
-    weights = sum(parameter.numel() for parameter in trunk.model.parameters())
-    policy, body = (trained_copy(Policy(trunk), name, LoraSettings(rank=2)) for name in ("policy", "value"))
-    value = ValueModel(trunk, body.adapter, new_head(32, torch.Generator()))
-    adapter = 2 * 2 * (32 + 96 + 32 + 32 + 32 + 128 + 128 + 32)
-    found = census({"policy": policy, "value": value}, {"reference": Policy(trunk)})
-    assert found == {
-        "trained": {"policy": adapter, "value": adapter + 32}, "parameters": weights + 2 * adapter, "models": 1,
-        "dtype": ["float32"], "device": ["cpu"],
-    }  # fmt: skip
-    assert told(found).startswith(f"parameters trained: policy {adapter:,} and value {adapter + 32:,}; ")
-    whole = trained_copy(Policy(trunk), "policy", LoraSettings(rank=0))
-    assert census({"policy": whole}, {"reference": Policy(trunk)})["models"] == 2
