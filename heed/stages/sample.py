@@ -54,7 +54,9 @@ def run(settings: SampleSettings) -> Path:
         write_jsonl(run_dir.path / "candidates.jsonl", candidates)
         run_dir.write_json("report.json", report(prompts, candidates, answers, settings.seed))
         print_completions(table(candidates[:SHOWN]), f"{settings.model}, {settings.responses} responses a prompt")
-        run_dir.finished("heed", "label", settings.output)
+        ranked = str(run_dir.path / "rankings.jsonl")
+        after = ["heed", "reward", "--model", settings.model, "--data", ranked, "--output", "runs/reward"]
+        run_dir.finished("heed", "label", settings.output, after=after)
     return run_dir.path
 
 

@@ -179,8 +179,8 @@ class RunDir:
         self._description |= facts
         self.write_json("run.json", self._description)
 
-    def finished(self, *next_command: str) -> None:
-        """Mark the run as finished and say where its results are and what to run next, word by word.
+    def finished(self, *next_command: str, after: Sequence[str] = ()) -> None:
+        """Mark the run as finished and say where its results are and what to run next, and `after` that, word by word.
 
         Its states, and what `overwrite` had moved aside, are not needed any more.
         """
@@ -191,8 +191,8 @@ class RunDir:
         for name in (CHECKPOINT, *RESULTS):
             if (self.path / name).exists():
                 log.info("wrote  %s", self.path / name)
-        if next_command:
-            log.info("next   %s", shlex.join(next_command))
+        for command in filter(None, (next_command, after)):
+            log.info("next   %s", shlex.join(command))
 
     @property
     def _partial(self) -> Path:
