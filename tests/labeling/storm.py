@@ -149,7 +149,7 @@ def damage(url: str, found: Storm, reviewers: int) -> Damage:
     database = Database.open(url)
     with database.read() as connection:
         rows = reading.all_rankings(connection)
-        shown = {each.id: each for each in tasks.read_many(connection)}
+        shown = {each.id: each for each in tasks.read_all(connection)}
         counts = connection.exec_driver_sql(
             "SELECT q.task_id, q.done, (SELECT count(*) FROM rankings r WHERE r.task_id = q.task_id) FROM quotas q "
             "WHERE q.labeler_group = 'train'"
