@@ -76,6 +76,11 @@ def next_task(connection: Connection, labeler: Labeler, policy: Policy, now: flo
     return claims.hold(connection, labeler, task, blind_order(connection, task, labeler, policy.seed), expires)
 
 
+def keep(connection: Connection, labeler: Labeler, policy: Policy, task: int, now: float) -> Lease | None:
+    """Hold on what is in the labeler's hands; None where it is not."""
+    return claims.renew(connection, labeler, task, now + policy.lease_seconds)
+
+
 def regain(connection: Connection, labeler: Labeler, policy: Policy, task: int, now: float) -> Lease | None:
     """Hold a task on; after a lease that ran out, take it again where nobody else has. None where it is gone."""
     expires = now + policy.lease_seconds
@@ -130,8 +135,8 @@ def _new_task(connection: Connection, labeler: Labeler, policy: Policy) -> int |
 def _gold_is_due(connection: Connection, labeler: Labeler, policy: Policy) -> bool:
     if not policy.gold_every:
         return False
-    gold = len(claims.gold_answers(connection, labeler)) - policy.screening
-    return (gold + 1) * policy.gold_every <= claims.ranked_count(connection, labeler) - policy.screening
+    ranked, gold = claims.ranked_counts(connection, labeler)
+    return (gold - policy.screening + 1) * policy.gold_every <= ranked - policy.screening
 
 
 def _share(key: str) -> float:

@@ -154,7 +154,8 @@ class Desk:
 
     def _finish(self, visit: Visit, stored: StoredTask, answer: Callable[[Sequence[int]], Answer]) -> Receipt:
         """Record an answer once; the same answer again gets the same receipt."""
-        before = answers.given(visit.connection, visit.labeler, stored.id)
+        lease = assignment.keep(visit.connection, visit.labeler, self.policy, stored.id, visit.now)
+        before = None if lease else answers.given(visit.connection, visit.labeler, stored.id)
         if before is not None:
             if slots.content(answer(before.columns["shown"])) != slots.content(before):
                 raise Refused(409, "you have answered this task already, perhaps in another window; undo to change it")

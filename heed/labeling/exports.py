@@ -80,7 +80,7 @@ def agreeing_tasks(rankings: Iterable[StoredRanking], least: float) -> set[int]:
 
 
 def _labels(connection: Connection, export: Export) -> Labels:
-    shown = {task.id: task for task in tasks.read_many(connection)}
+    shown = {task.id: task for task in tasks.read_all(connection)}
     rankings = [row for row in reading.all_rankings(connection) if shown[row.task].gold is None]
     wanted = [row for row in rankings if _is_wanted(row.labeler, row.labeler_group, export)]
     if export.agreement > 0:

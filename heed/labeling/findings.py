@@ -76,7 +76,7 @@ def models_page(database: Database, split: Split) -> ModelsPage:
 
 def judgements(connection: Connection, split: Split) -> list[Judgement]:
     """Every ranking of a group of labelers, gold questions included."""
-    shown = {task.id: task for task in tasks.read_many(connection)}
+    shown = {task.id: task for task in tasks.read_all(connection)}
     rankings = reading.all_rankings(connection)
     return [_judgement(row, shown[row.task]) for row in rankings if split in ("all", row.labeler_group)]
 

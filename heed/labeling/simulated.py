@@ -42,7 +42,7 @@ class SimulatedLabeler:
     def __init__(self, link: str, taste: Taste, patience: float = PATIENCE) -> None:
         address = urlsplit(link)
         origin = f"{address.scheme}://{address.netloc}"
-        self._client = httpx2.Client(base_url=origin, headers={"Origin": origin}, timeout=30.0)
+        self._client = httpx2.Client(base_url=origin, headers={"Origin": origin}, timeout=60.0)
         self._taste, self._patience, self._took = taste, patience, 0.0
         self._enter(link)
         self.session = Session.model_validate(self._ask("GET", "/api/session"))

@@ -28,6 +28,7 @@ WORKING = [sys.executable, "-m", "heed.cli"]
 BROKEN = [sys.executable, str(Path(__file__).with_name("broken_server.py"))]
 """A server that acknowledges before it commits."""
 
+PATIENCE = 240.0  # seconds; on a machine with much else to do a start takes long
 LINK = re.compile(r"invite (\S+): (http\S+)")
 
 
@@ -44,7 +45,7 @@ class Server:
         before = self._log.stat().st_size if self._log.exists() else 0
         with self._log.open("ab") as log:
             self._process = subprocess.Popen([*self._command, *more], stdout=log, stderr=log, env=os.environ)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while True:
             told = self._log.read_bytes()[before:].decode()
             if "each link works once" in told:
@@ -116,7 +117,7 @@ def storm(server: Server, names: Sequence[str], submissions: int, kills: int, th
 
 def _work(found: Storm, name: str, link: str, taste: Taste, think: float, seed: int, enough: threading.Event) -> None:
     rng = random.Random(f"{seed} {name}")
-    labeler = SimulatedLabeler(link, taste)
+    labeler = SimulatedLabeler(link, taste, PATIENCE)
     mine = found.acknowledged.setdefault(name, [])
     for answered in labeler.work(think=lambda: think * rng.uniform(0.5, 1.5)):
         mine.append(answered)
@@ -149,7 +150,7 @@ def damage(url: str, found: Storm, reviewers: int) -> Damage:
     database = Database.open(url)
     with database.read() as connection:
         rows = reading.all_rankings(connection)
-        shown = {each.id: each for each in tasks.read_many(connection)}
+        shown = {each.id: each for each in tasks.read_all(connection)}
         counts = connection.exec_driver_sql(
             "SELECT q.task_id, q.done, (SELECT count(*) FROM rankings r WHERE r.task_id = q.task_id) FROM quotas q "
             "WHERE q.labeler_group = 'train'"

@@ -83,7 +83,7 @@ def test_a_database_of_the_first_schema_opens_with_nothing_lost(url: str) -> Non
     database = Database.open(url)
     with database.read() as connection:
         rankings = reading.all_rankings(connection)
-        shown = {each.id: each for each in tasks.read_many(connection)}
+        shown = {each.id: each for each in tasks.read_all(connection)}
         assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one() == NEWEST
     assert len(rankings) == 1000
     for index, row in enumerate(rankings):
@@ -159,7 +159,7 @@ def test_texts_come_back_as_they_were(database: Database, clock: Clock) -> None:
     new = tasks.NewTask("rank", new.prompt, (tasks.Candidate(hostile, False, "sft"), *new.candidates), hostile)
     here = room(database, [new])
     with here.database.read() as connection:
-        (stored,) = tasks.read_many(connection)
+        (stored,) = tasks.read_all(connection)
     assert stored.candidates == new.candidates
     assert stored.source == hostile
 
@@ -168,7 +168,7 @@ def test_a_task_is_added_once(database: Database) -> None:
     with database.write() as connection:
         assert len(tasks.add(connection, [task(1), task(2), task(1)])) == 2
         assert len(tasks.add(connection, [task(2), task(3)])) == 1
-        assert [len(each.candidates) for each in tasks.read_many(connection)] == [4, 4, 4]
+        assert [len(each.candidates) for each in tasks.read_all(connection)] == [4, 4, 4]
 
 
 def test_sql_is_in_the_store_and_nowhere_else() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Table, delete, func, insert, literal, select, union_all
+from sqlalchemy import BindParameter, Connection, Select, Table, bindparam, delete, func, insert, select, union_all
 from sqlalchemy.dialects import postgresql, sqlite
 
 from heed.labeling.store.people import Labeler
@@ -51,7 +51,7 @@ def record(connection: Connection, labeler: Labeler, answer: Answer, now: float)
     """Write down an answer, and the event of it."""
     table = TABLES[answer.table]
     row = {"task_id": answer.task, "labeler_id": labeler.id, "submitted": now, **answer.columns}
-    connection.execute(insert(table).values(row))
+    connection.execute(insert(table), row)
     log(connection, f"{answer.table}: added", now, labeler.id, answer.task, answer.columns)
 
 
@@ -92,7 +92,7 @@ def log(
 ) -> None:
     """Append an event."""
     row = {"kind": kind, "at": now, "labeler_id": labeler, "task_id": task, "body": dict(body)}
-    connection.execute(insert(events).values(row))
+    connection.execute(insert(events), row)
 
 
 def save_draft(connection: Connection, labeler: Labeler, task: int, body: Mapping[str, Any], now: float) -> None:
@@ -112,21 +112,25 @@ def draft(connection: Connection, labeler: Labeler, task: int) -> dict[str, Any]
 
 def counts(connection: Connection, labeler: Labeler, kind: str, now: float) -> Counts:
     """How far the labeler and the labeler's group have come with tasks of this kind."""
-    answered = demonstrations if kind == "write" else rankings
-    share = select(func.sum(quotas.c.done), func.sum(quotas.c.wanted))
-    share = share.where(quotas.c.labeler_group == labeler.group, quotas.c.kind == kind)
-    done, wanted = connection.execute(share).one()
-    by_labeler, seconds = connection.execute(
-        select(
-            func.count(),
-            func.sum(answered.c.seconds).filter(answered.c.submitted > literal(now - 86_400.0)),
-        )
-        .join(tasks, tasks.c.id == answered.c.task_id)
-        .where(answered.c.labeler_id == labeler.id, tasks.c.kind == kind)
-    ).one()
+    asked = {"me": labeler.id, "my_group": labeler.group, "of_kind": kind, "yesterday": now - 86_400.0}
+    mine, seconds, skipped, done, wanted = connection.execute(_COUNTS[kind == "write"], asked).one()
+    return Counts(mine, skipped, done or 0, wanted or 0, seconds or 0.0)
+
+
+def _counts(answered: Table) -> Select[Any]:
+    me: BindParameter[Any] = bindparam("me")
+    kind: BindParameter[Any] = bindparam("of_kind")
+    asked = (quotas.c.labeler_group == bindparam("my_group"), quotas.c.kind == kind)
     skipped = select(func.count()).select_from(skips).join(tasks, tasks.c.id == skips.c.task_id)
-    skipped = skipped.where(skips.c.labeler_id == labeler.id, tasks.c.kind == kind)
-    return Counts(by_labeler, connection.execute(skipped).scalar_one(), done or 0, wanted or 0, seconds or 0.0)
+    skipped = skipped.where(skips.c.labeler_id == me, tasks.c.kind == kind)
+    done, wanted = (select(func.sum(column)).where(*asked) for column in (quotas.c.done, quotas.c.wanted))
+    of_today = func.sum(answered.c.seconds).filter(answered.c.submitted > bindparam("yesterday"))
+    subqueries = (part.scalar_subquery() for part in (skipped, done, wanted))
+    own = select(func.count(), of_today, *subqueries).join(tasks, tasks.c.id == answered.c.task_id)
+    return own.where(answered.c.labeler_id == me, tasks.c.kind == kind)
+
+
+_COUNTS = {False: _counts(rankings), True: _counts(demonstrations)}
 
 
 def keep_exchange(connection: Connection, labeler: Labeler, columns: Mapping[str, Any], now: float) -> int:

@@ -9,11 +9,29 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Table, delete, exists, func, insert, select, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from heed.labeling.store.people import Labeler
 from heed.labeling.store.tables import ANSWERS, FULL, drafts, leases, quotas, rankings, tasks
+
+ME: BindParameter[Any] = bindparam("me")
+GROUP: BindParameter[Any] = bindparam("my_group")
+KIND: BindParameter[Any] = bindparam("of_kind")
+NOW: BindParameter[Any] = bindparam("now")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +43,41 @@ class Lease:
     expires: float
 
 
+def _touched(task: ColumnElement[int]) -> ColumnElement[bool]:
+    """Whether the labeler `me` holds a task or has done with it."""
+    seen = [exists().where(table.c.task_id == task, table.c.labeler_id == ME) for table in (leases, *ANSWERS)]
+    return or_(*seen)
+
+
+# Statements are made once, since that takes as long as to run one. No parameter is called as a column is.
+
+_SWEEP = delete(leases).where(leases.c.expires <= NOW).returning(leases.c.task_id, leases.c.labeler_group)
+
+_OPEN = select(quotas.c.task_id).where(quotas.c.labeler_group == GROUP, quotas.c.kind == KIND)
+_OPEN = _OPEN.where(~_touched(quotas.c.task_id)).limit(1)
+_WAITING = _OPEN.where(quotas.c.queue < FULL).order_by(quotas.c.queue, quotas.c.task_id)
+_CLAIM = (
+    update(quotas)
+    .where(quotas.c.labeler_group == GROUP)
+    .where(quotas.c.task_id == _WAITING.with_for_update(skip_locked=True).scalar_subquery())
+    .values(taken=quotas.c.taken + 1)
+    .returning(quotas.c.task_id)
+)
+_UNDONE = _OPEN.where(quotas.c.done < quotas.c.wanted)
+
+_NEXT_GOLD = select(tasks.c.id).where(tasks.c.gold_known, tasks.c.kind == KIND, ~_touched(tasks.c.id))
+_NEXT_GOLD = _NEXT_GOLD.order_by(tasks.c.id).limit(1)
+
+_RANKED = select(func.count(), func.count().filter(tasks.c.gold_known))
+_RANKED = _RANKED.select_from(rankings).join(tasks, tasks.c.id == rankings.c.task_id).where(rankings.c.labeler_id == ME)
+
+_HELD = select(leases).join(tasks, tasks.c.id == leases.c.task_id).where(leases.c.labeler_id == ME)
+_HELD = _HELD.where(tasks.c.kind == KIND).order_by(leases.c.id.desc()).limit(1)
+
+
 def sweep(connection: Connection, now: float) -> int:
     """Tasks whose lease has run out go back into the queue; their drafts stay. Returns how many."""
-    expired = delete(leases).where(leases.c.expires <= now).returning(leases.c.task_id, leases.c.labeler_group)
-    returned = Counter((task, group) for task, group in connection.execute(expired))
+    returned = Counter((task, group) for task, group in connection.execute(_SWEEP, {"now": now}))
     for (task, group), count in sorted(returned.items()):
         _count(connection, task, group, taken=-count)
     return returned.total()
@@ -36,35 +85,21 @@ def sweep(connection: Connection, now: float) -> int:
 
 def claim(connection: Connection, labeler: Labeler, kind: str) -> int | None:
     """Take room in a task that the labeler has not seen, partly done ones first; None where there is none."""
-    waiting = (
-        select(quotas.c.task_id)
-        .where(quotas.c.labeler_group == labeler.group, quotas.c.kind == kind, quotas.c.queue < FULL)
-        .where(~_touched(quotas, labeler.id))
-        .order_by(quotas.c.queue, quotas.c.task_id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    )
-    taking = (
-        update(quotas)
-        .where(quotas.c.labeler_group == labeler.group, quotas.c.task_id == waiting.scalar_subquery())
-        .values(taken=quotas.c.taken + 1)
-        .returning(quotas.c.task_id)
-    )
-    return connection.execute(taking).scalar_one_or_none()
+    return connection.execute(_CLAIM, _asked_by(labeler, kind)).scalar_one_or_none()
 
 
 def next_gold(connection: Connection, labeler: Labeler, kind: str) -> int | None:
     """A gold question that the labeler has not seen. It needs no room: everybody may answer it."""
-    unseen = select(tasks.c.id).where(tasks.c.gold_known, tasks.c.kind == kind, ~_touched(tasks, labeler.id))
-    return connection.execute(unseen.order_by(tasks.c.id).limit(1)).scalar_one_or_none()
+    return connection.execute(_NEXT_GOLD, {"me": labeler.id, "of_kind": kind}).scalar_one_or_none()
 
 
 def others_hold(connection: Connection, labeler: Labeler, kind: str) -> bool:
     """Whether a task that the labeler has not seen is full only because of somebody's lease."""
-    borrowed = select(quotas.c.task_id).where(
-        quotas.c.labeler_group == labeler.group, quotas.c.kind == kind, quotas.c.done < quotas.c.wanted
-    )
-    return connection.execute(borrowed.where(~_touched(quotas, labeler.id)).limit(1)).first() is not None
+    return connection.execute(_UNDONE, _asked_by(labeler, kind)).first() is not None
+
+
+def _asked_by(labeler: Labeler, kind: str) -> dict[str, object]:
+    return {"me": labeler.id, "my_group": labeler.group, "of_kind": kind}
 
 
 def hold(connection: Connection, labeler: Labeler, task: int, shown: Sequence[int], expires: float) -> Lease:
@@ -79,9 +114,7 @@ def hold(connection: Connection, labeler: Labeler, task: int, shown: Sequence[in
 
 def held(connection: Connection, labeler: Labeler, kind: str) -> Lease | None:
     """The task of this kind that the labeler took in hand last."""
-    own = select(leases).join(tasks, tasks.c.id == leases.c.task_id)
-    own = own.where(leases.c.labeler_id == labeler.id, tasks.c.kind == kind).order_by(leases.c.id.desc()).limit(1)
-    row = connection.execute(own).first()
+    row = connection.execute(_HELD, {"me": labeler.id, "of_kind": kind}).first()
     return None if row is None else Lease(row.task_id, tuple(row.shown), row.expires)
 
 
@@ -97,7 +130,8 @@ def take_again(connection: Connection, labeler: Labeler, task: int) -> bool:
 
     A gold question always has room.
     """
-    if connection.execute(select(tasks.c.id).where(tasks.c.id == task, ~_touched(tasks, labeler.id))).first() is None:
+    unseen = select(tasks.c.id).where(tasks.c.id == task, ~_touched(tasks.c.id))
+    if connection.execute(unseen, {"me": labeler.id}).first() is None:
         return False
     if is_gold(connection, task):
         return True
@@ -130,23 +164,12 @@ def gold_answers(connection: Connection, labeler: Labeler) -> list[tuple[list[in
     return [(gold, ranks) for gold, ranks in connection.execute(both.order_by(rankings.c.id))]
 
 
-def ranked_count(connection: Connection, labeler: Labeler) -> int:
-    """Rankings by the labeler, gold questions included."""
-    counted = select(func.count()).select_from(rankings).where(rankings.c.labeler_id == labeler.id)
-    return connection.execute(counted).scalar_one()
+def ranked_counts(connection: Connection, labeler: Labeler) -> tuple[int, int]:
+    """Rankings by the labeler, and how many of them answer gold questions."""
+    every, gold = connection.execute(_RANKED, {"me": labeler.id}).one()
+    return every, gold
 
 
 def _count(connection: Connection, task: int, group: str, taken: int = 0, done: int = 0) -> None:
     own = update(quotas).where(quotas.c.task_id == task, quotas.c.labeler_group == group)
     connection.execute(own.values(taken=quotas.c.taken + taken, done=quotas.c.done + done))
-
-
-def _touched(source: FromClause, labeler: int) -> ColumnElement[bool]:
-    """Whether the labeler holds the row's task or has done with it."""
-    task = source.c.id if source is tasks else source.c.task_id
-    seen = [_by(table, labeler, task) for table in (leases, *ANSWERS)]
-    return seen[0] | seen[1] | seen[2] | seen[3]
-
-
-def _by(table: Table, labeler: int, task: ColumnElement[int]) -> ColumnElement[bool]:
-    return exists().where(table.c.task_id == task, table.c.labeler_id == labeler)

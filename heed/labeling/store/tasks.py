@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from heed.labeling.store.tables import candidates, models, quotas, tasks
 from heed.records import Dialogue, Turn, prompt_to_json
@@ -112,20 +112,25 @@ def key_and_size(connection: Connection, task: int) -> tuple[str, int]:
 
 def read(connection: Connection, task: int) -> StoredTask | None:
     """One task with its candidates."""
-    return next(iter(read_many(connection, [task])), None)
+    row = connection.execute(_ONE, {"number": task}).first()
+    if row is None:
+        return None
+    shown = connection.execute(_ITS_CANDIDATES, {"number": task})
+    return _stored(row, [Candidate(each.text, each.finished, each.model) for each in shown])
 
 
-def read_many(connection: Connection, numbers: Sequence[int] | None = None) -> list[StoredTask]:
-    """Tasks with their candidates, in the order in which they were added; all where `numbers` is None."""
-    wanted = select(tasks).order_by(tasks.c.id)
-    shown = select(candidates, models.c.name.label("model")).join(models, models.c.id == candidates.c.model_id)
-    if numbers is not None:
-        wanted, shown = wanted.where(tasks.c.id.in_(numbers)), shown.where(candidates.c.task_id.in_(numbers))
-    rows = connection.execute(wanted).all()
+def read_all(connection: Connection) -> list[StoredTask]:
+    """All tasks with their candidates, in the order in which they were added."""
+    rows = connection.execute(select(tasks).order_by(tasks.c.id)).all()
     responses: dict[int, list[Candidate]] = defaultdict(list)
-    for row in connection.execute(shown.order_by(candidates.c.task_id, candidates.c.place)):
+    for row in connection.execute(_CANDIDATES.order_by(candidates.c.task_id, candidates.c.place)):
         responses[row.task_id].append(Candidate(row.text, row.finished, row.model))
     return [_stored(row, responses[row.id]) for row in rows]
+
+
+_CANDIDATES = select(candidates, models.c.name.label("model")).join(models, models.c.id == candidates.c.model_id)
+_ONE = select(tasks).where(tasks.c.id == bindparam("number"))
+_ITS_CANDIDATES = _CANDIDATES.where(candidates.c.task_id == bindparam("number")).order_by(candidates.c.place)
 
 
 def _models(connection: Connection, wanted: set[str]) -> dict[str, int]:
