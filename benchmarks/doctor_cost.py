@@ -36,7 +36,7 @@ from heed.models.trunk import Trunk
 from heed.records import Prompt, Turn
 from heed.rl.questions import Question
 from heed.rl.rollout import rollout_metrics
-from heed.settings.common import LoraSettings, OptimizerSettings, SamplingSettings
+from heed.settings.common import AdamWSettings, DecaySettings, LoraSettings, SamplingSettings
 from heed.settings.ppo import PPOSettings
 from heed.stages import ppo
 from heed.training.describe import host
@@ -108,11 +108,12 @@ class Bench:
 
     def __init__(self, shape: Shape, place: Path) -> None:
         self.shape, self.roles = shape, roles_of(shape)
-        still = OptimizerSettings(learning_rate=1e-12, schedule="constant", warmup=0)
+        still = DecaySettings(learning_rate=1e-12, schedule="constant")
         self.settings = PPOSettings(
             model="random", reward_model="random", output=str(place), batch=shape.batch, minibatch=shape.batch // 4,
             microbatch=shape.batch, epochs=2, critic_warmup=0, warmup_steps=0, optimizer=still,
-            value_learning_rate=1e-12, sampling=SamplingSettings(max_new_tokens=shape.response, batch=shape.batch),
+            value_optimizer=AdamWSettings(learning_rate=1e-12, eps=1e-5),
+            sampling=SamplingSettings(max_new_tokens=shape.response, batch=shape.batch),
         )  # fmt: skip
         nothing = cast(Any, None)  # the models are here already
         inputs = ppo.Inputs(nothing, nothing, Template.named("plain"), nothing, [], [], None)

@@ -139,6 +139,7 @@ def _run(command: str, recipe: RecipePath, settings: Mapping[str, Any]) -> Path:
 
     with _prepared(command, recipe, settings) as checked:
         path: Path = importlib.import_module(f"heed.{cli.COMMANDS[command].stage}").run(checked)
+        cli.write_page(path)
         return path
 
 

@@ -75,14 +75,20 @@ COMMANDS = {
     "best-of-n": Command(
         "best_of_n:BestOfNSettings", "stages.best_of_n", "the baseline: draw n answers, keep the best"
     ),
+    "label": Command("label:LabelSettings", "flows.label", "the page on which people rank responses", "sources"),
     "doctor": Command(
         "doctor:DoctorSettings",
         "stages.doctor",
         "a recipe or a run of PPO, or rollouts of any library: is it sound?",
         "target",
     ),
+    "report": Command("report:ReportSettings", "flows.report", "runs → one HTML page: health, charts, samples", "runs"),
+    "watch": Command("report:WatchSettings", "flows.watch", "the same page of a run while it trains", "run"),
     "chat": Command("evaluate:ChatSettings", "stages.chat", "talk to a checkpoint, or to two side by side", "models"),
-    "env": Command("env:EnvSettings", "training.env", "versions and machine: what a report of a bug needs"),
+    "lineage": Command(
+        "lineage:LineageSettings", "flows.lineage", "a checkpoint → the data and the labels it came from", "checkpoint"
+    ),
+    "env": Command("env:EnvSettings", "flows.env", "versions and machine: what a report of a bug needs"),
 }
 RESUME = "heed resume RUN goes on with a stopped run; heed resume RUN --setting value changes what may change."
 
@@ -129,7 +135,14 @@ def _dispatch(arguments: list[str]) -> int:
     _prepare_process()
     run: Callable[[Any], object] = importlib.import_module(f"heed.{command.stage}").run
     outcome = run(settings)
+    write_page(outcome)
     return outcome if isinstance(outcome, int) else 0
+
+
+def write_page(outcome: object) -> None:
+    """The page of what a command left, where that is the directory of a run or of a demo."""
+    if isinstance(outcome, Path) and outcome.is_dir():
+        importlib.import_module("heed.report.command").write_pages([outcome])
 
 
 def resumed(path: Path, rest: Sequence[str]) -> list[str]:
@@ -138,9 +151,10 @@ def resumed(path: Path, rest: Sequence[str]) -> list[str]:
 
 
 def command_of(path: Path) -> str:
-    """The command that wrote the run in a directory."""
+    """The command that wrote the run, or the demo, in a directory."""
+    described = path / "run.json" if (path / "run.json").exists() else path / "flow.json"
     try:
-        return str(json.loads((path / "run.json").read_text(encoding="utf-8"))["stage"]).replace("_", "-")
+        return str(json.loads(described.read_text(encoding="utf-8"))["stage"]).replace("_", "-")
     except (OSError, ValueError, KeyError):
         raise ConfigError(str(path), "is not the directory of a run", "give one that a stage of heed wrote") from None
 

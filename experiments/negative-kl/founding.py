@@ -260,9 +260,9 @@ def settings_of(arguments: argparse.Namespace, variant: str) -> PPOSettings:
             "steps": arguments.steps, "batch": 64, "minibatch": 32, "epochs": 2, "critic_warmup": 0, "warmup_steps": 0,
             "kl_coef": arguments.kl_coef, "missing_eos": {"mode": "none"}, "allow_biased_kl": True,
             "optimizer": {
-                "learning_rate": arguments.learning_rate, "schedule": "constant", "warmup": 0, "eps": 1e-5,
+                "learning_rate": arguments.learning_rate, "schedule": "constant", "eps": 1e-5,
             },
-            "value_learning_rate": 1e-3, "evaluations": 2,
+            "value_optimizer": {"learning_rate": 1e-3, "eps": 1e-5}, "evaluations": 2,
         }
     )  # fmt: skip
 

@@ -18,7 +18,8 @@ from heed.doctor.causes import name_cause
 from heed.doctor.chart import CONSTRUCTED, Chart
 from heed.doctor.events import Context, Events, add, token_sums
 from heed.doctor.findings import Finding
-from heed.doctor.suspects import Ledger, Suspect, Suspects
+from heed.doctor.suspects import Explanation, Ledger, Suspects
+from heed.doctor.tolerances import tolerance_of
 from heed.doctor.watch import Watch
 from heed.errors import RunError
 from heed.models.policy import Observer, Policy, compare
@@ -29,8 +30,6 @@ from heed.rows.pieces import by_length, take
 FILE = "findings.jsonl"
 NOISE = ("NK16", "NK21")
 """Findings that leave a KL good enough for a controller to follow."""
-RATIO_OFF = {True: 1e-3, False: 0.3}
-"""T11 by whether the policy is in float32. In bfloat16 healthy runs were off by up to 0.1."""
 
 
 class LiveDoctor:
@@ -64,8 +63,8 @@ class LiveDoctor:
         self.valid = True
         self.events: list[Events] = []
         self.generator = torch.Generator().manual_seed(seed)
-        self.exact = policy.trunk.model.dtype == torch.float32
-        self.rescoring = Rescoring(policy, reference, temperature=temperature, microbatch=microbatch, exact=self.exact)
+        self.tolerance = tolerance_of(policy.trunk.model.dtype)
+        self.rescoring = Rescoring(policy, reference, temperature=temperature, microbatch=microbatch)
         self.policy_weights, self.reference_weights = dict(policy.parameters()), of_reference(reference)
         value_weights = {} if value is None else value.parameters()
         self.trained = {**{f"value.{name}": tensor for name, tensor in value_weights.items()}, **self.policy_weights}
@@ -79,8 +78,8 @@ class LiveDoctor:
         return (self.events[-1],)
 
     @property
-    def _eos(self) -> int:
-        return int(self.policy.trunk.tokenizer.eos_token_id)
+    def _eos(self) -> tuple[int, ...]:
+        return (int(self.policy.trunk.tokenizer.eos_token_id),)
 
     def examine(self, step: int, rollout: Rollout) -> list[Finding]:
         """Test the rollout of a step. Raises RunError on a grave finding, unless `allow_biased_kl`."""
@@ -101,7 +100,7 @@ class LiveDoctor:
         if self.kl_target and not self.valid:
             results["health"].append(health.frozen(metrics["kl/coef"] or 0))
         if (off := metrics.get("policy/ratio_first")) is not None:
-            results["T11"] = health.off_policy(off, RATIO_OFF[self.exact])
+            results["T11"] = health.off_policy(off, self.tolerance.ratio)
         now = weights.fingerprint(self.policy_weights)
         if "loss/policy" in metrics:
             results["T13"] = weights.policy_stays(self.drawn_with, now, step)
@@ -142,8 +141,8 @@ class LiveDoctor:
         if asked:
             results["T1"] = checks.token_identity([], [], asked, read)
         if step == 1:
-            findings = checks.identity_at_start(scored.logprobs, scored.ref_logprobs, mask, scored.exact_kl, 1e-3)
-            results["T5"] = findings
+            lines = scored.logprobs, scored.ref_logprobs
+            results["T5"] = checks.identity_at_start(*lines, mask, scored.exact_kl, self.tolerance)
         return results
 
     def _weights(self, step: int) -> Results:
@@ -165,7 +164,7 @@ class LiveDoctor:
         cause = name_cause(symptoms, suspect()) if symptoms else []
         return results | {symptom.id: cause for symptom in symptoms}
 
-    def _suspect(self, rollout: Rollout) -> tuple[Suspect, float] | None:
+    def _suspect(self, rollout: Rollout) -> Explanation | None:
         """The rollout is scored once more, under every other sampler."""
         ledger = Ledger()
         for rows in by_length(rollout.prompts, rollout.responses, self.microbatch):

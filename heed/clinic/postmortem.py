@@ -58,8 +58,7 @@ def answer_again(
         asked = [questions[i] for i in order.take(batch)]
         prompts, responses = worker.draw(asked, worker.generator)
         scored = worker.scored_tokens(prompts, responses, doctor.observers)
-        eos = worker.roles.policy.trunk.tokenizer.eos_token_id
-        finished, none = responses.finished(eos), torch.zeros(len(asked))
+        finished, none = responses.finished(worker.roles.policy.trunk.stop_ids), torch.zeros(len(asked))
         values = torch.zeros(responses.mask.shape)
         rollout = Rollout(asked, prompts, responses, finished, scored, values, none, none)
         doctor.examine(step + 1 + number, rollout)

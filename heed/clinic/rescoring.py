@@ -15,7 +15,8 @@ from heed.doctor.audit import Results
 from heed.doctor.causes import name_cause
 from heed.doctor.findings import Finding
 from heed.doctor.rollouts import Rollouts
-from heed.doctor.suspects import Suspect
+from heed.doctor.suspects import Explanation
+from heed.doctor.tolerances import tolerance_of
 from heed.models.policy import Policy
 from heed.rl.rollout import Rollout
 from heed.rows.pieces import by_length, take
@@ -23,18 +24,17 @@ from heed.rows.pieces import by_length, take
 ROWS = {True: 4, False: 1}
 """Rows that are scored alone: in the first rollout, and in every later one. Of a step of eight rows one takes 1 %."""
 EXPLAINED = 64  # rows that are handed to the toggles, which take as many as each needs
-PADDING_OFF = {True: 1e-4, False: 0.5}
-"""T4 by whether the policy is in float32. In bfloat16 another batch moved a log-probability by up to 0.4."""
 
-Suspected = Callable[[], tuple[Suspect, float] | None]
+Suspected = Callable[[], Explanation | None]
 
 
 class Rescoring:
-    """Scores rows of each rollout again. `exact`: the policy is in float32, where every difference has a cause."""
+    """Scores rows of each rollout again, and compares them within the tolerance of the policy's dtype."""
 
-    def __init__(self, policy: Policy, reference: Policy, *, temperature: float, microbatch: int, exact: bool) -> None:
+    def __init__(self, policy: Policy, reference: Policy, *, temperature: float, microbatch: int) -> None:
         self.policy, self.reference = policy, reference
-        self.temperature, self.microbatch, self.exact = temperature, microbatch, exact
+        self.temperature, self.microbatch = temperature, microbatch
+        self.tolerance = tolerance_of(policy.trunk.model.dtype)
         self.is_first = True
 
     def __call__(self, rollout: Rollout, suspect: Suspected) -> Results:
@@ -50,10 +50,9 @@ class Rescoring:
         if found:
             return results
         batched, mask = rollout.scored.logprobs, rollout.mask
-        if self.exact:
-            gap = checks.rescore_gap(batched, rollout.responses.logprobs, mask)
-            results["T2"] = self._gap(rollout, gap, suspect)
-        off = checks.padding_invariance(batched[rows], alone, mask[rows], pads, PADDING_OFF[self.exact])
+        gap = checks.rescore_gap(batched, rollout.responses.logprobs, mask, self.tolerance)
+        results["T2"] = self._gap(rollout, gap, suspect)
+        off = checks.padding_invariance(batched[rows], alone, mask[rows], pads, self.tolerance.padding)
         results["T4"] = self._explained(rollout, "policy_logprobs", batched, off)
         return results
 
@@ -82,18 +81,17 @@ class Rescoring:
         modules = self.policy.trunk.model.named_modules()
         return [name for name, m in modules if isinstance(m, torch.nn.Dropout) and m.p > 0 and m.training]
 
-    def _explained(self, rollout: Rollout, column: str, line: Tensor, found: list[Finding]) -> list[Finding]:
+    def _explained(self, rollout: Rollout, column: str, line: Tensor, findings: list[Finding]) -> list[Finding]:
         """The findings of a test, or the toggle that gives the numbers of the column, where there is one."""
-        if not found or found[0].severity != "error":
-            return found
+        if not findings or findings[0].severity != "error":
+            return findings
         rows = (rollout.prompts.mask.sum(dim=1)).argsort(stable=True)[:EXPLAINED]
         pad = self.policy.trunk.tokenizer.pad_token_id
         toggled = Toggled(self.policy, self.reference, as_file(rollout, rows, pad), self.temperature)
-        told = toggled.explain(column, line[rows].cpu())
-        if told is None:
-            return found
-        test = found[0].evidence.get("test", found[0].id)
-        return [replace(told, evidence={**told.evidence, "test": test})]
+        line = line[rows].cpu()
+        named = toggled.explain(column, line) or toggled.likeness(column, line)
+        test = findings[0].evidence.get("test", findings[0].id)
+        return [replace(one, evidence={**one.evidence, "test": test}) for one in named] or findings
 
 
 def most_padded(prompts: PromptBatch, responses: Responses, size: int, count: int) -> tuple[Tensor, Tensor]:
@@ -112,5 +110,5 @@ def as_file(rollout: Rollout, rows: Tensor, pad: int) -> Rollouts:
     return Rollouts(
         prompts=prompts.tokens[rows].cpu(), prompt_mask=prompts.mask[rows].cpu(),
         responses=responses.tokens[rows].cpu(), counted=mask, written=mask, given=mask,
-        lines={}, has_mask=True, eos=None, pad=pad, sampler={},
+        lines={}, has_mask=True, eos=(), pad=pad,
     )  # fmt: skip

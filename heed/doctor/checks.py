@@ -7,7 +7,7 @@ Per-token tensors are response-aligned, nats. `symptom` words the sampling tests
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,53 +15,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from heed.doctor.events import EVENTS
-from heed.doctor.findings import Finding, Severity, finding
+from heed.doctor.findings import CAUSES, Finding, Severity, finding
+from heed.doctor.likeness import SETTLES
 from heed.doctor.statistics import Absences, Count, Martingale, Sum, Uniform, in_float64
+from heed.doctor.tolerances import BFLOAT16, FLOAT32, NUMERICAL, Tolerance
 from heed.formulas.masked import masked_mean
 
 Line = Float[Tensor, "batch response"]
 Mask = Bool[Tensor, "batch response"]
-
-NEUTRAL: dict[str, tuple[str, tuple[Any, ...]]] = {
-    "top_k": ("NK1", (0, -1, None)),
-    "top_p": ("NK1", (1, None)),
-    "min_p": ("NK1", (0, None)),
-    "typical_p": ("NK1", (1, None)),
-    "epsilon_cutoff": ("NK1", (0, None)),
-    "eta_cutoff": ("NK1", (0, None)),
-    "repetition_penalty": ("NK3", (1, None)),
-    "presence_penalty": ("NK3", (0, None)),
-    "frequency_penalty": ("NK3", (0, None)),
-    "no_repeat_ngram_size": ("NK3", (0, None)),
-    "bad_words_ids": ("NK3", (None, [])),
-    "suppress_tokens": ("NK3", (None, [])),
-    "min_length": ("NK4", (0, None)),
-    "min_new_tokens": ("NK4", (0, None)),
-    "min_tokens": ("NK4", (0, None)),
-    "ignore_eos": ("NK4", (False, None)),
-    "do_sample": ("NK5", (True, None)),
-    "num_beams": ("NK5", (1, None)),
-    "forced_eos_token_id": ("NK24", (None,)),
-    "forced_bos_token_id": ("NK24", (None,)),
-}
-"""T0: settings of a sampler that change what is drawn, the cause they would be, and the values that change nothing."""
-
-
-def sampler_settings(settings: Mapping[str, Any], scored_temperature: float | None = None) -> list[Finding]:
-    """T0: what the sampler was told, against what the scorer assumes. Settings it does not know of are passed over."""
-    found = []
-    for name, value in settings.items():
-        cause, neutral = NEUTRAL.get(name, ("", ()))
-        if cause and value not in neutral:
-            message = f"The sampler was run with {name}={value!r}, which the scored policy does not know of."
-            found.append(finding(cause, message, test="T0", setting=name, value=value))
-    temperature = settings.get("temperature")
-    if temperature == 0:
-        found.append(finding("NK5", "The sampler was run at temperature 0, which draws nothing.", test="T0"))
-    elif None not in (temperature, scored_temperature) and temperature != scored_temperature:
-        message = f"Tokens were drawn at temperature {temperature} and scored at {scored_temperature}."
-        found.append(finding("NK2", message, test="T0", sampler=temperature, scorer=scored_temperature))
-    return found
 
 
 def token_identity(
@@ -69,6 +30,7 @@ def token_identity(
     scored: Sequence[Sequence[int]],
     sampled_prompts: Sequence[Sequence[int]] = (),
     scored_prompts: Sequence[Sequence[int]] = (),
+    scorer: str = "Scored",
 ) -> list[Finding]:
     """T1: ids that were scored are ids that were sampled, in responses and in prompts; rows without padding."""
     found = []
@@ -76,29 +38,34 @@ def token_identity(
     for cause, what, ours, theirs in pairs:
         differ = [i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if list(a) != list(b)]
         if differ:
-            message = f"Scored {what} differ from sampled {what} in {len(differ)} of {len(ours)} rows."
+            message = f"{scorer} {what} differ from sampled {what} in {len(differ)} of {len(ours)} rows."
             found.append(finding(cause, message, test="T1", rows=len(differ), first_row=differ[0]))
     return found
 
 
-def rescore_gap(scored: Line, sampled: Line, mask: Mask, exact: bool = True) -> list[Finding]:
+def rescore_gap(scored: Line, sampled: Line, mask: Mask, tolerance: Tolerance = FLOAT32) -> list[Finding]:
     """T2: the scorer's log-probabilities against the sampler's own, of the distribution that it drew from.
 
-    `exact`: both computed in float32, where the gap is at most 1e-3; else the noise of bfloat16 is allowed. The mean
-    gap is −KL(q‖π) of the sampler q. A small gap is numerical (NK16); a large one has a cause to be found (T2).
+    The mean gap is −KL(q‖π) of the sampler q. Beyond the `tolerance` a small gap may be numerical (NK16); a large one
+    has a cause to be found (T2).
     """
     gap = in_float64(scored - sampled)[mask.cpu()]
     if len(gap) == 0:
         return []
     mean, largest = float(gap.mean()), float(gap.abs().max())
     p99 = float(gap.abs().sort().values[max(0, math.ceil(0.99 * len(gap)) - 1)])
-    if largest <= 1e-3 or (not exact and p99 <= 0.05 and abs(mean) <= 0.005):
+    if _within(tolerance, mean, p99, largest):
         return []
-    evidence = {"test": "T2", "mean": mean, "p99": p99, "max": largest, "tokens": len(gap)}
+    evidence: dict[str, Any] = {"test": "T2", "mean": mean, "p99": p99, "max": largest, "tokens": len(gap)}
     shown = f"by {mean:+.4f} nats at the mean token, {p99:.3g} at the 99th percentile, {largest:.3g} at most"
-    if abs(mean) <= 0.02 and p99 <= 0.3:
-        return [finding("NK16", f"Sampler and scorer differ {shown}.", **evidence)]
-    return [finding("T2", f"Scored log-probabilities differ from the sampler's {shown}.", **evidence)]
+    if _within(NUMERICAL, mean, p99, largest):
+        hint = f"{CAUSES['NK16'].hint}; if they are the same, {SETTLES}"
+        return [finding("NK16", f"Sampler and scorer differ {shown}.", hint=hint, **evidence)]
+    return [finding("T2", f"Scored log-probabilities differ from the sampler's {shown}.", hint=SETTLES, **evidence)]
+
+
+def _within(tolerance: Tolerance, mean: float, p99: float, largest: float) -> bool:
+    return largest <= tolerance.largest and p99 <= tolerance.p99 and abs(mean) <= tolerance.mean
 
 
 def determinism(first: Line, second: Line, mask: Mask, modules: Sequence[str] = ()) -> list[Finding]:
@@ -118,7 +85,12 @@ def determinism(first: Line, second: Line, mask: Mask, modules: Sequence[str] = 
 
 
 def padding_invariance(
-    batched: Line, alone: Line, mask: Mask, pads: Int[Tensor, " batch"], tolerance: float = 1e-4, hidden: int = 0
+    batched: Line,
+    alone: Line,
+    mask: Mask,
+    pads: Int[Tensor, " batch"],
+    tolerance: float = FLOAT32.padding,
+    hidden: int = 0,
 ) -> list[Finding]:
     """T4: each row in its batch, where it has so many `pads`, against the row alone without padding.
 
@@ -129,7 +101,7 @@ def padding_invariance(
     if not float(gap.max()) > tolerance or not gap.isfinite().all():
         return []
     unpadded = float(gap[pads == 0].max()) if (pads == 0).any() else None
-    evidence = {"test": "T4", "max": float(gap.max()), "without_pads": unpadded}
+    evidence: dict[str, Any] = {"test": "T4", "max": float(gap.max()), "without_pads": unpadded}
     changed = f"Log-probabilities change by up to {float(gap.max()):.3g} when padding is removed"
     if hidden:
         return [finding("NK9", f"{changed}: the attention mask hides {hidden} real tokens.", hidden=hidden, **evidence)]
@@ -137,19 +109,26 @@ def padding_invariance(
 
 
 def identity_at_start(
-    logprobs: Line, ref_logprobs: Line, mask: Mask, exact_kl: Line | None = None, tolerance: float = 1e-5
+    logprobs: Line, ref_logprobs: Line, mask: Mask, exact_kl: Line | None = None, tolerance: Tolerance = FLOAT32
 ) -> list[Finding]:
-    """T5: before any update the policy is the reference, so every token's k1 is 0, whatever the sampler was."""
+    """T5: before any update the policy is the reference, so every token's k1 is 0, whatever the sampler was.
+
+    Without `exact_kl` it is not known how the numbers were made: what lower precision may do is a warning (NK16).
+    """
     gap = (logprobs - ref_logprobs).masked_fill(~mask, 0)
-    if float(gap.abs().max()) <= tolerance:
+    largest = float(gap.abs().max())
+    if largest <= tolerance.largest:
         return []
+    if exact_kl is None and not rescore_gap(logprobs, ref_logprobs, mask, BFLOAT16):
+        message = f"Before any update policy and reference differ by up to {largest:.3g}, as in lower precision."
+        return [finding("NK16", message, test="T5", max=largest)]
     kl = float((gap if exact_kl is None else exact_kl.masked_fill(~mask, 0)).sum(1).mean())
-    evidence = {"test": "T5", "max": float(gap.abs().max()), "kl": kl}
+    evidence: dict[str, Any] = {"test": "T5", "max": largest, "kl": kl}
     if kl > 0:
         message = f"Before any update the reference differs from the policy by {kl:.3g} nats a response."
         return [finding("NK14", message, **evidence)]
     message = (
-        f"Before any update policy and reference differ by up to {evidence['max']:.3g} and mean KL is {kl:.3g}: "
+        f"Before any update policy and reference differ by up to {largest:.3g} and mean KL is {kl:.3g}: "
         f"the two are scored in different ways (dropout, positions, dtype)."
     )
     return [finding("T5", message, **evidence)]
@@ -192,21 +171,13 @@ def symptom(test: str, found: Sum, severity: Severity) -> Finding:
     return finding(name, message, severity, deviation=found.deviation, sd=math.sqrt(found.variance), z=z)
 
 
-def first_ratio(logprobs: Line, old_logprobs: Line, mask: Mask, tolerance: float = 1e-3) -> list[Finding]:
-    """T11: before the first update of a rollout the probability ratio is 1; 1e-3 in float32, 0.05 in bfloat16."""
-    off = float(((logprobs - old_logprobs).masked_fill(~mask, 0)).expm1().abs().max())
-    if off <= tolerance:
-        return []
-    message = f"The first minibatch's probability ratio is off by {off:.3g} before any update."
-    return [finding("T11", message, max=off)]
-
-
 def mask_audit(
-    tokens: Int[Tensor, "batch response"], mask: Mask, eos: int | None, contributions: Line | None = None
+    tokens: Int[Tensor, "batch response"], mask: Mask, eos: tuple[int, ...], contributions: Line | None = None
 ) -> list[Finding]:
     """T12: the mask is a prefix that ends with the first end-of-text token, and nothing else adds to KL.
 
-    `contributions` are the per-token terms that are summed, such as k1, before any mask.
+    `eos` are the tokens that end a text; `contributions` the per-token terms that are summed, such as k1, before any
+    mask.
     """
     found = []
     lengths, columns = mask.sum(1), torch.arange(mask.shape[1], device=mask.device)
@@ -214,13 +185,14 @@ def mask_audit(
     if holes.any():
         message = f"The mask of {int(holes.sum())} responses is not one run from the first token."
         found.append(finding("T12", message, rows=int(holes.sum())))
-    if eos is not None:
-        ended = (tokens == eos).long().cumsum(1) - (tokens == eos).long() > 0  # an end-of-text token stands before
+    if eos:
+        ends = torch.isin(tokens, torch.tensor(eos, device=tokens.device))
+        ended = ends.long().cumsum(1) - ends.long() > 0  # an end-of-text token stands before
         after = int((mask & ended).sum())
         if after:
             found.append(finding("NK10", f"KL includes {after} positions after end-of-text.", test="T12", tokens=after))
-        next_token = tokens.gather(1, lengths.clamp(max=mask.shape[1] - 1)[:, None])[:, 0]
-        lost = (lengths < mask.shape[1]) & (next_token == eos) & ~(mask & (tokens == eos)).any(1)
+        follows = ends.gather(1, lengths.clamp(max=mask.shape[1] - 1)[:, None])[:, 0]
+        lost = (lengths < mask.shape[1]) & follows & ~(mask & ends).any(1)
         if lost.any():
             message = f"The mask leaves out the end-of-text token of {int(lost.sum())} responses."
             found.append(finding("NK9", message, test="T12", rows=int(lost.sum())))
@@ -229,15 +201,6 @@ def mask_audit(
         message = f"{outside} positions outside the mask add to KL."
         found.append(finding("NK10", message, test="T12", tokens=outside))
     return found
-
-
-def adapters(before: Mapping[str, str], after: Mapping[str, str], step: int) -> list[Finding]:
-    """T13: fingerprints of the reference's parameters, by name, before and after training."""
-    moved = [name for name in before if after.get(name) != before[name]]
-    if not moved:
-        return []
-    message = f"The reference's parameters changed by step {step}: {', '.join(moved[:3])}."
-    return [finding("NK15", message, test="T13", names=moved)]
 
 
 def normalisation(logprobs: Line, mask: Mask, exact_kl: Line | None = None, name: str = "policy") -> list[Finding]:
@@ -280,7 +243,7 @@ def sign_of_kl(k1: Line, mask: Mask) -> list[Finding]:
     if mean >= 0 or error == 0:
         return []
     z = mean / error
-    evidence = {"test": "T6", "mean": mean, "se": error, "z": z, "responses": len(per_response)}
+    evidence: dict[str, Any] = {"test": "T6", "mean": mean, "se": error, "z": z, "responses": len(per_response)}
     if z > -4:
         message = f"Mean KL {mean:.3g} ± {error:.2g} nats a response is consistent with 0."
         return [finding("NK21", message, **evidence)]

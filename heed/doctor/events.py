@@ -50,12 +50,12 @@ class Context:
             torch.cat([torch.zeros_like(prompt_mask), mask], 1),
         )
 
-    def before(self, index: Int[Tensor, " tokens"]) -> tuple[Tensor, Tensor]:
+    def before(self, index: Int[Tensor, " tokens"], responses: bool = False) -> tuple[Tensor, Tensor]:
         """Rows of the text before the counted tokens with these numbers (row-major), −1 where there is none, and
-        their columns."""
+        their columns. `responses`: of the response alone."""
         rows, columns = self.counted.nonzero()[index.to(self.counted.device)].unbind(1)
         time = torch.arange(self.tokens.shape[1], device=columns.device)
-        visible = self.mask[rows] & (time < columns[:, None])
+        visible = (self.counted if responses else self.mask)[rows] & (time < columns[:, None])
         return self.tokens[rows].masked_fill(~visible, -1), columns
 
     def positions(self, index: Int[Tensor, " tokens"]) -> Int[Tensor, " tokens"]:
@@ -70,25 +70,27 @@ def in_context(before: Int[Tensor, "tokens time"], vocab: int) -> Bool[Tensor, "
 
 
 def closing(
-    before: Int[Tensor, "tokens time"], columns: Int[Tensor, " tokens"], vocab: int
+    before: Int[Tensor, "tokens time"], columns: Int[Tensor, " tokens"], vocab: int, size: int = 3
 ) -> Bool[Tensor, "tokens vocab"]:
-    """True at the tokens that would write a 3-gram of the text a second time."""
-    if before.shape[1] < 3:
+    """True at the tokens that would write an n-gram of that `size` of the text a second time."""
+    time = before.shape[1]
+    if time < size:
         return torch.zeros(len(before), vocab, dtype=torch.bool, device=before.device)
-    last = before.gather(1, (columns - 1).clamp(min=0)[:, None])
-    last_but_one = before.gather(1, (columns - 2).clamp(min=0)[:, None])
-    same = (before[:, :-2] == last_but_one) & (before[:, 1:-1] == last) & (last >= 0) & (last_but_one >= 0)
-    return in_context(before[:, 2:].masked_fill(~same, -1), vocab)
+    same = torch.ones_like(before[:, size - 1 :], dtype=torch.bool)
+    for back in range(1, size):  # from the last token to the first of the n-gram
+        last = before.gather(1, (columns - back).clamp(min=0)[:, None])
+        same &= (before[:, size - 1 - back : time - back] == last) & (last >= 0)
+    return in_context(before[:, size - 1 :].masked_fill(~same, -1), vocab)
 
 
 class Events:
     """Watches the logits of one batch go by in pieces: an observer for the scoring of a rollout.
 
-    `eos` is the end-of-text token, if there is one; `temperature` divides the logits.
+    `eos` are the tokens that end a text; `temperature` divides the logits.
     """
 
     def __init__(
-        self, context: Context, eos: int | None, temperature: float = 1.0, generator: torch.Generator | None = None
+        self, context: Context, eos: tuple[int, ...], temperature: float = 1.0, generator: torch.Generator | None = None
     ) -> None:
         self.context, self.eos, self.temperature, self.generator = context, eos, temperature, generator
         self.lines: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in EVENTS}
@@ -104,10 +106,12 @@ class Events:
         chosen = p.gather(1, tokens[:, None])
         self._ranked(p, chosen)
         self._in_text(p, tokens, index)
-        if self.eos is not None:
+        if self.eos:
+            ends = torch.tensor(self.eos, device=tokens.device)
+            ending, ended = p[:, ends].sum(1), torch.isin(tokens, ends)
             early = self.context.positions(index) < EARLY
-            self.lines["eos"].append((p[:, self.eos], tokens == self.eos))
-            self.lines["early_eos"].append((p[early, self.eos], tokens[early] == self.eos))
+            self.lines["eos"].append((ending, ended))
+            self.lines["early_eos"].append((ending[early], ended[early]))
         noise = torch.rand(len(tokens), generator=self.generator).to(p.device)
         tied = (p * (p == chosen)).sum(1)
         self.uniforms.append((p * (p > chosen)).sum(1) + noise * tied)
@@ -158,5 +162,4 @@ def token_sums(statistics: TokenStatistics, choices: float) -> dict[str, Sum]:
 
 def add(one: dict[str, Sum], other: dict[str, Sum]) -> dict[str, Sum]:
     """The sums of two batches, test by test."""
-    return {name: one[name] + other[name] if name in one and name in other else one.get(name, other.get(name))
-            for name in {**one, **other}}  # type: ignore[misc]  # fmt: skip
+    return {**other, **{name: line + other[name] if name in other else line for name, line in one.items()}}

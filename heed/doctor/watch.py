@@ -13,7 +13,7 @@ from heed.doctor.causes import name_cause
 from heed.doctor.checks import symptom
 from heed.doctor.findings import Finding, Severity
 from heed.doctor.statistics import WARN, Sum, load_sum
-from heed.doctor.suspects import Suspect
+from heed.doctor.suspects import Explanation
 
 STOP = 6.0
 
@@ -70,9 +70,7 @@ class Watch:
         return "error" if abs(z) > STOP or name in self.suspicious else "warning"
 
 
-def examine(
-    watch: Watch, sums: Mapping[str, Sum], suspect: Callable[[], tuple[Suspect, float] | None]
-) -> list[Finding]:
+def examine(watch: Watch, sums: Mapping[str, Sum], suspect: Callable[[], Explanation | None]) -> list[Finding]:
     """Judge one rollout; where a test fails, ask `suspect` which other sampler explains it, and name the cause."""
     symptoms = watch(sums)
     return name_cause(symptoms, suspect()) if symptoms else []

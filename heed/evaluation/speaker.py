@@ -82,7 +82,7 @@ class Speaker:
         rows = [self._prompt(dialogue, trunk.context - longest) for dialogue in asked]
         prompts = to_device(prompt_batch(rows, trunk.tokenizer.pad_token_id), trunk.device)
         drawn = self.policy.generate(prompts, longest, temperature, generator, size=BATCH)
-        ends = drawn.finished(trunk.tokenizer.eos_token_id).tolist()
+        ends = drawn.finished(trunk.stop_ids).tolist()
         return [_reply(text, ended) for text, ended in zip(texts_of(self.policy, drawn), ends, strict=True)]
 
     def _prompt(self, dialogue: Dialogue, room: int) -> list[int]:

@@ -14,7 +14,7 @@ from heed.imitation.examples import counted
 from heed.models.policy import Policy
 from heed.rows.microbatches import microbatches
 from heed.rows.threads import SERIAL, RowThreads
-from heed.training.optimizer import require_finite
+from heed.training.guards import require_finite
 
 
 def backpropagate(

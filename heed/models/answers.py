@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -73,7 +73,7 @@ class Drawing:
         place = (self.order.argsort()[:, None] * copies + copy).flatten()  # where each row of the result was drawn
         responses = _rows(stack(self.drawn, tokenizer.pad_token_id), place)
         repeated = torch.arange(len(self.order), device=device).repeat_interleave(copies)
-        finished = responses.finished(tokenizer.eos_token_id).tolist()
+        finished = responses.finished(self.policy.trunk.stop_ids).tolist()
         asked = PromptBatch(self.prompts.tokens[repeated], self.prompts.mask[repeated])
         return Answers(asked, responses, texts_of(self.policy, responses), finished, copies)
 
@@ -105,9 +105,9 @@ def answer(
     return drawing.answers()
 
 
-def length_metrics(responses: Responses, eos: int) -> dict[str, float | None]:
+def length_metrics(responses: Responses, stop_ids: Collection[int]) -> dict[str, float | None]:
     """How long some responses are, in tokens, and how many end themselves."""
-    finished = responses.finished(eos).float()
+    finished = responses.finished(stop_ids).float()
     return {"length/mean": float(responses.lengths.float().mean()), "length/eos_rate": float(finished.mean())}
 
 
@@ -120,9 +120,11 @@ def left_padded(rows: Sequence[list[int]], pad_id: int, device: torch.device) ->
 
 
 def texts_of(policy: Policy, responses: Responses) -> list[str]:
-    """Responses as a person reads them."""
-    rows = [row[kept].tolist() for row, kept in zip(responses.tokens, responses.mask, strict=True)]
-    return [text.strip() for text in policy.trunk.tokenizer.batch_decode(rows, skip_special_tokens=True)]
+    """Responses as a person reads them. A model may have more tokens than its tokenizer knows; those have no text."""
+    tokenizer = policy.trunk.tokenizer
+    known = responses.mask & (responses.tokens < len(tokenizer))
+    rows = [row[kept].tolist() for row, kept in zip(responses.tokens, known, strict=True)]
+    return [text.strip() for text in tokenizer.batch_decode(rows, skip_special_tokens=True)]
 
 
 def score_answers(model: RewardModel, answers: Answers, size: int) -> Float[Tensor, " answers"]:

@@ -129,7 +129,7 @@ class Policy:
         return predicting(self.trunk.hidden(tokens, mask), counted)
 
     def _chunks(self, count: int, threads: int = 1) -> list[slice]:
-        size = max(1, min(CHUNK // self.trunk.model.config.vocab_size, -(-count // threads)))
+        size = max(1, min(CHUNK // self.trunk.vocabulary, -(-count // threads)))
         return [slice(start, start + size) for start in range(0, count, size)]
 
 

@@ -14,7 +14,7 @@ from heed.formulas.preference import centring_terms, mean_per_prompt, ranking_ac
 from heed.models.scalar_head import RewardModel
 from heed.rows.microbatches import microbatches
 from heed.rows.threads import SERIAL, RowThreads
-from heed.training.optimizer import require_finite
+from heed.training.guards import require_finite
 
 
 def backpropagate(

@@ -11,8 +11,8 @@ from heed.formulas.ppo import clipped_value_loss
 from heed.models.scalar_head import ValueModel
 from heed.rl.minibatch import Loss, Minibatch, add_up
 from heed.rows.threads import RowThreads
-from heed.settings.common import OptimizerSettings
-from heed.training.optimizer import make_optimizer, set_learning_rate
+from heed.settings.common import AdamWSettings
+from heed.training.optimizer import make_optimizer
 from heed.training.optimizer import step as optimizer_step
 from heed.training.state import Weights
 
@@ -21,17 +21,13 @@ class Critic:
     """Learns what a response will be worth; a part of a run's state. `clip_range` is in units of the score's sd."""
 
     def __init__(
-        self, value: ValueModel, optimizer: OptimizerSettings, clip_range: float, microbatch: int, threads: RowThreads
+        self, value: ValueModel, optimizer: AdamWSettings, clip_range: float, microbatch: int, threads: RowThreads
     ) -> None:
         self.value, self.clip_range, self.microbatch, self.threads = value, clip_range, microbatch, threads
         self.max_grad_norm = optimizer.max_grad_norm
         self.parameters = value.parameters()
         with value.trainable():
             self.optimizer = make_optimizer({"value": self.parameters.values()}, optimizer)
-
-    def set_learning_rate(self, factor: float) -> None:
-        """A share of the peak."""
-        set_learning_rate(self.optimizer, factor)
 
     def backward(self, batch: Minibatch) -> dict[str, float]:
         """Add up the gradient of a minibatch's loss; returns `value/loss`."""

@@ -17,16 +17,19 @@ from heed.models.external_reward import ExternalReward
 from heed.models.roles import Roles
 from heed.rl.questions import Question
 from heed.rl.rollout import RolloutWorker
+from heed.training.guards import require_spread
+from heed.training.optimizer import Average
 
 
 @dataclass(frozen=True)
 class HeldOutAnswers:
-    """The answers of one policy, in the order of the questions; `lengths` in tokens."""
+    """The answers of one policy, in the order of the questions; `lengths` in tokens, `kl` exact, nats per response."""
 
     texts: list[str]
     scores: Float[Tensor, " questions"]
     lengths: Float[Tensor, " questions"]
     finished: Float[Tensor, " questions"]
+    kl: Float[Tensor, " questions"]
 
 
 class HeldOut:
@@ -51,9 +54,18 @@ class HeldOut:
         """Those of the last step that was measured."""
         return self.answered[max(self.answered)]
 
-    def report(self) -> dict[str, Any]:
-        """The SFT model and the last policy, paired, with 95 % intervals."""
-        a, b = self.last.scores.tolist(), self.first.scores.tolist()
+    def best(self, kl_budget: float) -> int:
+        """The step after which the policy scored best within the budget of exact KL, nats per response (0: without
+        limit); where every policy is over it, the one with the least KL."""
+        trained = {step: found for step, found in self.answered.items() if step > 0} or self.answered
+        within = [step for step, found in trained.items() if not kl_budget or float(found.kl.mean()) <= kl_budget]
+        if not within:
+            return min(trained, key=lambda step: float(trained[step].kl.mean()))
+        return max(within, key=lambda step: (float(trained[step].scores.mean()), step))
+
+    def report(self, after: HeldOutAnswers) -> dict[str, Any]:
+        """The SFT model and another policy, paired, with 95 % intervals."""
+        a, b, before = after.scores.tolist(), self.first.scores.tolist(), self.first
         return {
             "score": {
                 "before": bootstrap_mean(b, self.seed).as_dict(),
@@ -61,8 +73,9 @@ class HeldOut:
                 "difference": bootstrap_difference(a, b, self.seed).as_dict(),
             },
             "win_rate": win_rate(a, b, self.seed).as_dict(),
-            "length": {"before": float(self.first.lengths.mean()), "after": float(self.last.lengths.mean())},
-            "eos_rate": {"before": float(self.first.finished.mean()), "after": float(self.last.finished.mean())},
+            "kl": bootstrap_mean(after.kl.tolist(), self.seed).as_dict(),
+            "length": {"before": float(before.lengths.mean()), "after": float(after.lengths.mean())},
+            "eos_rate": {"before": float(before.finished.mean()), "after": float(after.finished.mean())},
         }
 
     def table(self) -> list[dict[str, Any]]:
@@ -94,13 +107,34 @@ def answer(worker: RolloutWorker, questions: Sequence[Question], seed: int) -> H
     generator = torch.Generator(policy.trunk.device).manual_seed(seed)
     prompts, responses = worker.draw(asked, generator)
     scores = worker.scores(asked, prompts, responses)
-    finished = responses.finished(policy.trunk.tokenizer.eos_token_id)
-    return HeldOutAnswers(texts_of(policy, responses), scores, responses.lengths.float(), finished.float())
+    finished = responses.finished(policy.trunk.stop_ids)
+    kl = worker.scored_tokens(prompts, responses, lambda prompts, responses: ()).exact_kl.sum(dim=1)
+    return HeldOutAnswers(texts_of(policy, responses), scores, responses.lengths.float(), finished.float(), kl)
 
 
 def normalised(worker: RolloutWorker, questions: Sequence[Question], seed: int) -> Roles:
     """The roles with a scaled external reward model: answers of the reference get mean 0 and sd 1."""
     reward = worker.roles.reward
     assert isinstance(reward, ExternalReward)
-    gain, bias = normalisation(None, answer(worker, questions, seed).scores)
+    scores = require_spread(answer(worker, questions, seed).scores, f"{reward.model.name_or_path} scores the same")
+    gain, bias = normalisation(None, scores)
     return replace(worker.roles, reward=reward.normalised(gain, bias))
+
+
+def reported(held_out: HeldOut, average: Average | None, kl_budget: float) -> dict[str, Any]:
+    """`report.json`: the last policy against the SFT model, which policy was the best, and the averaged one."""
+    best, last = held_out.best(kl_budget), max(held_out.answered)
+    report = {**held_out.report(held_out.last), "last_step": last, "best_step": best}
+    if best != last:
+        report["best"] = held_out.report(held_out.answered[best])
+    if average:
+        with average.applied():
+            report["ema"] = held_out.report(answer(held_out.worker, held_out.questions, held_out.seed))
+    return report
+
+
+def headline(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The figures that are printed and stand in the model card."""
+    named = {f"held-out score, {name}": figure for name, figure in report["score"].items()}
+    named["wins against the SFT model, by the reward model"] = report["win_rate"]
+    return {**named, "exact KL from the SFT model, nats per response": report["kl"]}

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from heed.formulas.ppo import approx_kl, clip_fraction, clipped_policy_loss, probability_ratio
+from heed.models.artefact import Artefact
 from heed.models.policy import Policy
 from heed.rl.minibatch import Loss, Minibatch, add_up
 from heed.rows.threads import RowThreads
-from heed.settings.common import OptimizerSettings
+from heed.settings.common import AdamWSettings
 from heed.training.optimizer import Average, make_optimizer, set_learning_rate
 from heed.training.optimizer import step as optimizer_step
 from heed.training.state import Weights
@@ -26,7 +28,7 @@ class PolicyUpdate:
     def __init__(
         self,
         policy: Policy,
-        optimizer: OptimizerSettings,
+        optimizer: AdamWSettings,
         clip_range: float,
         temperature: float,
         ema: float,
@@ -43,6 +45,11 @@ class PolicyUpdate:
     def set_learning_rate(self, factor: float) -> None:
         """A share of the peak."""
         set_learning_rate(self.optimizer, factor)
+
+    @property
+    def learning_rate(self) -> float:
+        """What the next step uses."""
+        return float(self.optimizer.param_groups[0]["lr"])
 
     def backward(self, batch: Minibatch) -> dict[str, float]:
         """Add up the gradient of a minibatch's loss; returns the loss and how far the policy has moved."""
@@ -71,6 +78,12 @@ class PolicyUpdate:
             "policy/clip_fraction": float(clip_fraction(now, old, gains, mask, self.clip_range) * share),
             "policy/ratio_first": float((probability_ratio(now, old, mask) - 1).abs().max()),
         }
+
+    def save_average(self, artefact: Artefact, path: Path) -> None:
+        """Write the policy with its averaged weights."""
+        assert self.average is not None
+        with self.average.applied():
+            artefact.save(self.policy, path)
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, moments, averaged weights."""

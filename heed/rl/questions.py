@@ -14,6 +14,7 @@ from heed.data.hygiene import split_by_group
 from heed.data.prompts import prompt_set
 from heed.data.sources import read_prompts, read_texts
 from heed.data.template import Template
+from heed.errors import ConfigError, DataError
 from heed.records import Prompt
 from heed.settings.common import DataSettings, HygieneSettings
 
@@ -58,7 +59,12 @@ def read_questions(
     return questions(records), questions(held_out)[:validation_limit]
 
 
-def read_text(files: Sequence[str], sequence: int, tokenizer: PreTrainedTokenizerBase) -> Tensor:
-    """Pretraining text for PPO-ptx, `[rows, sequence]`."""
-    documents = encode_texts(read_texts(files), tokenizer)
-    return text_rows(documents, sequence, tokenizer.eos_token_id)
+def read_text(files: Sequence[str], sequence: int, tokenizer: PreTrainedTokenizerBase, context: int) -> Tensor:
+    """Pretraining text for PPO-ptx, `[rows, sequence]`; at least one row, which fits the context."""
+    if sequence > context:
+        raise ConfigError("ptx.sequence", f"{sequence} is more than the model's {context}", f"lower it to {context}")
+    rows = text_rows(encode_texts(read_texts(files), tokenizer), sequence, tokenizer.eos_token_id)
+    if not len(rows):
+        told = f"has fewer tokens than the {sequence} of one row"
+        raise DataError(", ".join(files), told, "name files with more text, or lower `ptx.sequence`")
+    return rows

@@ -74,7 +74,7 @@ class RolloutWorker:
         with roles.value.active():
             values = in_pieces(prompts, responses, self.microbatch, roles.value.values, roles.value.trunk.threads)
         scored = self.scored_tokens(prompts, responses, watcher)
-        finished = responses.finished(roles.policy.trunk.tokenizer.eos_token_id)
+        finished = responses.finished(roles.policy.trunk.stop_ids)
         scores = self.scores(questions, prompts, responses)
         paid = missing_eos(scores, finished, *self.missing_eos)
         return Rollout(questions, prompts, responses, finished, scored, values, scores, paid)
@@ -126,12 +126,12 @@ def rollout_metrics(
     per_response = per_token.sum(dim=1)
     surprise = -scored.logprobs - scored.entropy
     gap = (scored.logprobs - rollout.responses.logprobs).abs()
-    price, score = kl_coef * float(per_response.mean()), float(rollout.paid.mean())
+    price, score = kl_coef * float(per_response.abs().mean()), float(rollout.paid.abs().mean())
     return {
         "score/mean": float(rollout.scores.mean()),
         "score/sd": float(rollout.scores.std(correction=0)),
         "reward/mean": float(rewards.sum(dim=1).mean()),
-        "reward/kl_share": abs(price) / (abs(price) + abs(score)) if price or score else 0.0,
+        "reward/kl_share": price / (price + score) if price or score else 0.0,
         "kl/k1": float(per_response.mean()),
         "kl/k1_se": float(per_response.std() / len(per_response) ** 0.5),
         "kl/exact": float(scored.exact_kl.sum(dim=1).mean()),
@@ -156,6 +156,7 @@ def sample_rows(policy: Policy, rollout: Rollout, count: int) -> list[dict[str, 
             "response": text,
             "score": float(rollout.scores[i]),
             "kl": float(kl[i]),
+            "length": int(rollout.responses.lengths[i]),
             "finished": bool(rollout.finished[i]),
         }
         for i, text in enumerate(texts_of(policy, rollout.responses)[:count])

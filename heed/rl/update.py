@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -11,18 +12,20 @@ from torch import Tensor
 from heed.formulas.advantages import gae, returns
 from heed.formulas.masked import masked_whiten
 from heed.formulas.ppo import explained_variance
-from heed.formulas.schedules import ppo_warmup
 from heed.rl.critic import Critic
 from heed.rl.minibatch import Minibatch, minibatches
 from heed.rl.policy_update import PolicyUpdate
 from heed.rl.ptx import Ptx
 from heed.rl.rollout import Rollout
-from heed.training.optimizer import require_finite
+from heed.training.guards import require_finite
+
+LOSSES = ("value/loss", "loss/policy", "loss/ptx")
 
 
 @dataclass(frozen=True)
 class Update:
-    """What a run does with a rollout. The first `critic_warmup` steps train the value model alone."""
+    """What a run does with a rollout. The first `critic_warmup` steps train the value model alone; after them
+    `schedule` gives the share of the policy's peak learning rate, at its own first, second … step."""
 
     critic: Critic
     policy: PolicyUpdate
@@ -32,7 +35,7 @@ class Update:
     gamma: float
     gae_lambda: float
     critic_warmup: int
-    warmup_steps: int
+    schedule: Callable[[int], float]
     generator: torch.Generator
 
     def __call__(self, step: int, rollout: Rollout, rewards: Tensor) -> dict[str, float | None]:
@@ -45,8 +48,8 @@ class Update:
         targets = returns(advantages, rollout.values)
         whitened = masked_whiten(advantages, mask)
         with_policy = step > self.critic_warmup
-        for model in (self.policy, self.critic):
-            model.set_learning_rate(ppo_warmup(step - 1, self.warmup_steps))
+        if with_policy:
+            self.policy.set_learning_rate(self.schedule(step - self.critic_warmup))
         with ExitStack() as gradients:
             gradients.enter_context(self.critic.value.trainable())
             if with_policy:
@@ -55,6 +58,7 @@ class Update:
             seen = [self._step(batch, with_policy) for batch in batches]
         means: dict[str, float | None] = {name: sum(row[name] for row in seen) / len(seen) for name in seen[0]}
         if with_policy:
+            means["policy/learning_rate"] = self.policy.learning_rate
             means["policy/ratio_first"] = seen[0]["policy/ratio_first"]  # later minibatches have moved on purpose
         return {**means, "value/explained_variance": float(explained_variance(rollout.values, targets, mask))}
 
@@ -65,6 +69,7 @@ class Update:
             metrics |= self.policy.backward(batch)
             if self.ptx:
                 metrics |= self.ptx.backward(len(batch.rows))
-        require_finite(sum(metrics.values()), "the loss")
+        losses = [value for name, value in metrics.items() if name in LOSSES]
+        require_finite(sum(losses), "the loss")
         metrics |= self.critic.step()
         return metrics | self.policy.step() if with_policy else metrics

@@ -45,3 +45,6 @@ class ChatSettings(Settings):
     seed: int = Field(0, ge=0, description="seed of the sampler")
     dtype: str = Field("auto", pattern="^(auto|float32|bfloat16)$", description="dtype of the weights")
     device: str = Field("auto", description="cpu, cuda, mps; auto = the accelerator from 5 M weights")
+    json_lines: bool = Field(
+        False, description="a question and its answers are a line of JSON each, as the labeling page asks"
+    )

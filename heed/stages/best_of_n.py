@@ -69,7 +69,7 @@ def run(settings: BestOfNSettings) -> Path:
         loop = Loop(run_dir, "best-of-n", len(drawing.batches), parts, settings.save_every)
         with loop, closing(drawing.rest()) as batches:
             for _, responses in zip(loop, batches, strict=False):
-                loop.record(length_metrics(responses, trunk.tokenizer.eos_token_id), tokens=int(responses.mask.sum()))
+                loop.record(length_metrics(responses, trunk.stop_ids), tokens=int(responses.mask.sum()))
         answers = drawing.answers()
         asked, size = [record.prompt for record in prompts.records], settings.sampling.batch * 4
         scores = [judge.scores(asked, answers, policy, template, size).view(-1, settings.n) for judge in judges]
@@ -79,8 +79,8 @@ def run(settings: BestOfNSettings) -> Path:
         found = report(prompts, scored, settings.seed)
         run_dir.write_json("report.json", found)
         print_curve(found, rows)
-        judged_by = f"--model {settings.model} --reward-model {settings.reward_model}"
-        run_dir.finished(f"heed ppo {judged_by} --prompts FILE --output runs/ppo")
+        judged_by = "--model", settings.model, "--reward-model", settings.reward_model
+        run_dir.finished("heed", "ppo", *judged_by, "--prompts", "FILE", "--output", "runs/ppo")
     return run_dir.path
 
 
@@ -125,11 +125,16 @@ def winners(prompts: PromptSet, scored: Scored) -> list[dict[str, Any]]:
             "response": scored.answers.texts[place],
             "score": float(scored.scores[i, best]),
             "mean_score": float(scored.scores[i].mean()),
+            "scores": scored.scores[i].tolist(),
             "finished": scored.answers.finished[place],
             "source": record.source,
             "group": record.group,
         }
-        rows.append(row if scored.judged is None else {**row, "judge_score": float(scored.judged[i, best])})
+        rows.append(
+            row
+            if scored.judged is None
+            else {**row, "judge_score": float(scored.judged[i, best]), "judge_scores": scored.judged[i].tolist()}
+        )
     return rows
 
 

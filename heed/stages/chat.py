@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import torch
 from rich.console import Console
 from rich.text import Text
 
-from heed.errors import DataError
+from heed.errors import DataError, HeedError
 from heed.evaluation.speaker import Reply, Speaker
 from heed.models.checkpoint import open_checkpoint
 from heed.models.roles import Shelf, weight_count
-from heed.records import Dialogue, Turn, clean
+from heed.records import Dialogue, Turn, clean, dialogue_from_json
 from heed.settings.evaluate import ChatSettings
 from heed.training.device import pick_device, pick_dtype
 from heed.training.metrics import completions_table
@@ -25,8 +28,10 @@ from heed.training.randomness import seed_everything
 CUT = " …"  # after an answer that reached its limit
 
 
-def run(settings: ChatSettings) -> None:
+def run(settings: ChatSettings) -> int:
     """Read a line, let every model answer it, until `/quit` or the end of the input."""
+    if settings.json_lines:
+        return interview(settings)
     speakers = load(settings)
     generator = seed_everything(settings.seed, speakers[0].policy.trunk.device)
     options = settings.max_new_tokens, settings.temperature
@@ -47,6 +52,36 @@ def run(settings: ChatSettings) -> None:
                 continue
             show(console, speakers, [shown(answer) for answer in answers])
             dialogue = (*asked, Turn("assistant", answers[0].text))
+    return 0
+
+
+def interview(settings: ChatSettings) -> int:
+    """The other end of the labeling page's chat: says `{"models": [name, …]}`, then answers line by line."""
+    try:
+        speakers = load(settings)
+    except HeedError as error:
+        print(json.dumps({"problem": f"{error.where}: {error.what}; {error.hint}"}), flush=True)
+        return 2
+    generator = seed_everything(settings.seed, speakers[0].policy.trunk.device)
+    print(json.dumps({"models": [speaker.name for speaker in speakers]}), flush=True)
+    for said in replies(speakers, sys.stdin, settings, generator):
+        print(json.dumps(said), flush=True)
+    return 0
+
+
+def replies(
+    speakers: Sequence[Speaker], lines: Iterable[str], settings: ChatSettings, generator: torch.Generator
+) -> Iterator[dict[str, Any]]:
+    """For each line `{"turns": [{"role", "content"}, …]}` what every model says next, or the problem with it."""
+    options = settings.max_new_tokens, settings.temperature
+    for line in lines:
+        try:
+            dialogue = dialogue_from_json(json.loads(line)["turns"], "this conversation")
+            found = [speaker.replies([dialogue], *options, generator)[0] for speaker in speakers]
+        except DataError as error:
+            yield {"problem": f"{error.where}: {error.what}; {error.hint}"}
+            continue
+        yield {"answers": [{"text": reply.text, "finished": reply.ended} for reply in found]}
 
 
 def load(settings: ChatSettings) -> list[Speaker]:

@@ -10,11 +10,12 @@ from typing import Any, cast
 
 from heed import config
 from heed.clinic.exact_tests import exact_tests
+from heed.clinic.opening import put_on
 from heed.clinic.postmortem import answer_again, postmortem, read_json
 from heed.clinic.preflight import preflight
 from heed.data.order import EndlessOrder
 from heed.doctor import health
-from heed.doctor.audit import Results, audit
+from heed.doctor.audit import Results, audit, says_nothing, why_not
 from heed.doctor.causes import settle
 from heed.doctor.chart import Chart
 from heed.doctor.findings import TESTS
@@ -22,6 +23,7 @@ from heed.doctor.rollouts import Rollouts, read_rollouts
 from heed.doctor.verdict import Verdict
 from heed.errors import ConfigError
 from heed.models.checkpoint import open_checkpoint
+from heed.models.policy import Policy
 from heed.models.roles import Roles, Shelf, weight_count
 from heed.rl.rollout import RolloutWorker
 from heed.settings.doctor import DoctorSettings
@@ -33,15 +35,13 @@ from heed.training.randomness import seed_everything
 from heed.training.run_dir import write_json
 
 log = logging.getLogger("heed")
-FOUND = 3
-"""Exit code where something grave was found."""
 ANY = {"target", "set", "json"}
 """Settings that mean something with a target: everything else is in its recipe."""
 
 
 def run(settings: DoctorSettings) -> int:
     """Test what is named, print what was tested and found; returns the exit code."""
-    return FOUND if diagnose(settings).is_grave else 0
+    return diagnose(settings).code
 
 
 def diagnose(settings: DoctorSettings) -> Verdict:
@@ -83,7 +83,7 @@ def of_recipe(settings: PPOSettings, title: str) -> Verdict:
     device = pick_device(settings.device, weight_count(inputs.sft))
     begun = ppo.prepare(settings, inputs, device, seed_everything(settings.seed, device))
     doctor = ppo.live_doctor(settings, begun.roles, None, allow_biased_kl=True)
-    peak = partial(begun.update, settings.critic_warmup + settings.warmup_steps + 1)
+    peak = partial(begun.update, settings.critic_warmup + settings.warmup_steps + 1)  # the first step at the peak
     return preflight(
         title, begun.worker, peak, doctor, inputs.questions, begun.order, settings.batch, settings.kl_coef,
         settings.seed,
@@ -128,36 +128,56 @@ def of_rollouts(settings: DoctorSettings) -> Verdict:
         raise ConfigError(
             missing, "is not given", "exact tests need both --model and --reference; leave both out for the others"
         )
-    rollouts = read_rollouts(Path(settings.rollouts))
-    results = audit(rollouts, settings.temperature)
-    if settings.model:
-        results = _joined(results, _exact(rollouts, settings))
-    findings = settle([found for some in results.values() for found in some])
-    return Verdict(settings.rollouts, results, findings, len(rollouts.responses), int(rollouts.written.sum()))
+    rollouts, vocab = read_rollouts(Path(settings.rollouts)), None
+    if not settings.model:
+        results = audit(rollouts, settings.temperature)
+    else:
+        policy, reference = _models(settings, rollouts)
+        vocab = policy.trunk.model.config.vocab_size
+        results = _joined(audit(rollouts, settings.temperature, vocab), _exact(rollouts, policy, reference, settings))
+    findings = settle([finding for some in results.values() for finding in some])
+    title = f"{settings.rollouts}, {rollouts.left_out} rows left out" if rollouts.left_out else settings.rollouts
+    return Verdict(
+        title, results, findings, len(rollouts.written), int(rollouts.written.sum()),
+        skipped=why_not(rollouts, results, settings.temperature, vocab), unjudged=says_nothing(rollouts, results),
+    )  # fmt: skip
 
 
-def _exact(rollouts: Rollouts, settings: DoctorSettings) -> Results:
-    checkpoint = open_checkpoint(settings.model, "policy")
-    device = pick_device(settings.device, weight_count(checkpoint))
-    generator = seed_everything(settings.seed)
+def _models(settings: DoctorSettings, rollouts: Rollouts) -> tuple[Policy, Policy]:
+    """Policy and reference. Of their tokenizers only two ids are needed, which the file may have."""
+    device = pick_device(settings.device, weight_count(open_checkpoint(settings.model, "policy")))
     shelf = Shelf(partial(pick_dtype, settings.dtype, device), device)
-    policy, reference = shelf.policy(checkpoint, "policy"), shelf.policy(settings.reference, "reference")
+    for name in (settings.model, settings.reference):
+        put_on(shelf, name, pad=rollouts.pad, eos=rollouts.eos)
+    return shelf.policy(settings.model, "policy"), shelf.policy(settings.reference, "reference")
+
+
+def _exact(rollouts: Rollouts, policy: Policy, reference: Policy, settings: DoctorSettings) -> Results:
+    """Exact tests of the rows that the policy wrote: where some are from before the first update, of the others."""
+    marked = set(rollouts.initial)
+    if 0 < len(marked) < len(rollouts.written):
+        rollouts = rollouts.rows([i for i in range(len(rollouts.written)) if i not in marked])
+    generator = seed_everything(settings.seed)
     return exact_tests(
         rollouts, policy, reference, temperature=settings.temperature, batch=settings.batch, generator=generator
     )
 
 
-def _joined(one: Results, other: Results) -> Results:
-    return {name: one.get(name, []) + other.get(name, []) for name in TESTS if name in one or name in other}
+def _joined(told: Results, exact: Results) -> Results:
+    """What both say; T2 of the exact scoring outranks that of two columns."""
+    if "T2" in exact:
+        told = {name: found for name, found in told.items() if name != "T2"}
+    return {name: told.get(name, []) + exact.get(name, []) for name in TESTS if name in told or name in exact}
 
 
 def print_verdict(verdict: Verdict) -> None:
     """Tables for people: what was tested, what the reward model prefers, and what is wrong."""
-    print_completions(verdict.tests(), f"{verdict.title}: {verdict.responses:,} responses, {verdict.tokens:,} tokens")
+    print_completions(
+        verdict.test_rows(), f"{verdict.title}: {verdict.responses:,} responses, {verdict.tokens:,} tokens"
+    )
     if verdict.figures:
         shown = [{"reward model": name, "": figure} for name, figure in verdict.figures.items()]
         print_completions(shown, "how often a good answer scores higher, and what score goes with")
     if verdict.findings:
-        print_completions(verdict.told(), "findings")
-    else:
-        log.info("nothing is wrong with what could be tested")
+        print_completions(verdict.finding_rows(), "findings")
+    log.info(verdict.conclusion)

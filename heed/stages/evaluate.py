@@ -70,7 +70,7 @@ def run(settings: EvaluateSettings) -> Path:
         run_dir.write_json("report.json", found)
         for title, rows in tables(found, prompts.records, sheet.answered).items():
             print_completions(rows, title)
-        run_dir.finished(f"heed chat {' '.join(list(settings.models.values())[:2])}")
+        run_dir.finished("heed", "chat", *list(settings.models.values())[:2])
     return run_dir.path
 
 

@@ -49,8 +49,9 @@ def run(settings: EvaluateRewardSettings) -> Path:
         report = reward_report(scored, settings.seed)
         run_dir.write_json("report.json", {**report, "dropped": held_out.lost, "model": settings.model})
         print_figures(headline(report), f"{settings.model} on {len(held_out.rankings):,} rankings")
+        judged_by = "--reward-model", settings.model
         run_dir.finished(
-            f"heed best-of-n --model SFT --reward-model {settings.model} --prompts FILE --output runs/best"
+            "heed", "best-of-n", "--model", "SFT", *judged_by, "--prompts", "FILE", "--output", "runs/best"
         )
     return run_dir.path
 

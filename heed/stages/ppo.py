@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,19 @@ from transformers import PreTrainedTokenizerBase
 
 from heed.clinic.live import LiveDoctor
 from heed.data.order import EndlessOrder
+from heed.data.provenance import provenance
 from heed.data.template import Template
-from heed.errors import CheckpointError, ConfigError
+from heed.errors import CheckpointError, ConfigError, DataError
 from heed.formulas.advantages import shaped_rewards
-from heed.models.artefact import Artefact, TemplateUsed
+from heed.models.artefact import Artefact, TemplateUsed, check_saveable, save_parts
 from heed.models.card import made_with
 from heed.models.checkpoint import Checkpoint, open_checkpoint
 from heed.models.external_reward import ExternalReward
+from heed.models.lineage import lineage, parent
 from heed.models.load import context_length, load_config, load_tokenizer
 from heed.models.roles import Roles, Shelf, load_roles, weight_count
 from heed.rl.critic import Critic
-from heed.rl.held_out import HeldOut, normalised
+from heed.rl.held_out import HeldOut, headline, normalised, reported
 from heed.rl.kl_price import KLPrice
 from heed.rl.policy_update import PolicyUpdate
 from heed.rl.ptx import Ptx
@@ -37,8 +40,11 @@ from heed.training.device import pick_device, pick_dtype
 from heed.training.figures import print_figures
 from heed.training.loop import Loop
 from heed.training.metrics import print_completions
+from heed.training.optimizer import ppo_learning_rate_factor
 from heed.training.randomness import Randomness, seed_everything
 from heed.training.run_dir import RunDir
+
+log = logging.getLogger("heed")
 
 SHOWN = ("score/mean", "kl/exact", "kl/k1", "length/mean", "length/eos_rate")
 
@@ -76,20 +82,29 @@ def run(settings: PPOSettings) -> Path:
                         metrics |= update(step, rollout, rewards)
                 if over_budget or loop.is_due(max(1, settings.evaluations - 1)):
                     with loop.clock("evaluation"):
-                        metrics["validation/score"] = float(held_out.answer(step).scores.mean())
+                        metrics |= evaluated(ppo, step, settings, run_dir)
                 doctor.follow(step, metrics)
                 price.follow(metrics["kl/exact"], doctor.valid)
                 loop.record(metrics, SHOWN, int(rollout.mask.sum()))
                 run_dir.samples(step, sample_rows(ppo.roles.policy, rollout, 4))
                 if loop.saves:
-                    run_dir.save_checkpoint(partial(save, ppo, inputs.template, settings, held_out.report(), run_dir))
-        report = {**held_out.report(), "doctor": doctor.chart.summary()}
-        run_dir.save_checkpoint(partial(save, ppo, inputs.template, settings, report, run_dir))
+                    run_dir.save_checkpoint(partial(save, ppo, settings, held_out.report(held_out.last), run_dir))
+        report = reported(held_out, update.policy.average, settings.kl_budget)
+        report |= {"kept": settings.keep, "doctor": doctor.chart.summary()}
+        keep(ppo, settings, report, run_dir)
         run_dir.write_json("report.json", report)
         print_completions(held_out.table()[:6], "held-out prompts, before and after PPO")
         print_figures(headline(report), f"{len(held_out.questions)} held-out prompts")
-        run_dir.finished(next_command(settings))
+        run_dir.finished(*next_command(settings))
     return run_dir.path
+
+
+def evaluated(ppo: Prepared, step: int, settings: PPOSettings, run_dir: RunDir) -> dict[str, float | None]:
+    """Answer the held-out prompts; the best policy so far is saved in `best/`."""
+    found = ppo.held_out.answer(step)
+    if ppo.held_out.best(settings.kl_budget) == step:
+        run_dir.save_directory("best", partial(save, ppo, settings, ppo.held_out.report(found), run_dir))
+    return {"validation/score": float(found.scores.mean()), "validation/kl": float(found.kl.mean())}
 
 
 # ── what it begins with; the doctor's pre-flight begins so too ───────────────────────────────────────────────────────
@@ -112,6 +127,7 @@ class Inputs:
 class Prepared:
     """The four models, and the parts of a step."""
 
+    inputs: Inputs
     roles: Roles
     worker: RolloutWorker
     update: Update
@@ -129,6 +145,11 @@ def check(settings: PPOSettings) -> None:
         )
     if settings.ptx.coef and not settings.ptx.text:
         raise ConfigError("ptx.text", "is empty, but ptx.coef is above 0", "name text files, or set ptx.coef to 0")
+    if settings.steps <= settings.critic_warmup:
+        told = (
+            f"{settings.steps} are not more than critic_warmup, {settings.critic_warmup}: the policy would never move"
+        )
+        raise ConfigError("steps", told, "raise it, or lower `critic_warmup`")
     if settings.kl_target and not settings.kl_coef:
         raise ConfigError("kl_target", "moves a kl_coef that is 0 nowhere", "set kl_coef to where it should begin")
     if not settings.prompts.path:
@@ -145,18 +166,24 @@ def read(settings: PPOSettings) -> Inputs:
         raise CheckpointError(settings.reward_model, told, "train the reward model from this SFT model")
     tokenizer = load_tokenizer(sft.path)
     template = Template.named(sft.template or "dialogue", tokenizer)
+    context = context_length(load_config(sft.base or sft.path))
     questions, held_out = read_questions(
         settings.prompts, settings.validation_prompts, settings.validation_share, settings.validation_limit,
-        settings.hygiene, template, tokenizer, context_length(load_config(sft.base or sft.path)),
-        settings.sampling.max_new_tokens, settings.seed,
+        settings.hygiene, template, tokenizer, context, settings.sampling.max_new_tokens, settings.seed,
     )  # fmt: skip
-    text = read_text(settings.ptx.text, settings.ptx.sequence, tokenizer) if settings.ptx.coef else None
+    if not questions:
+        told = f"none of the prompts in {settings.prompts.path} is left to train on"
+        raise DataError("prompts", told, "give more prompts, or lower `validation_share`")
+    text = read_text(settings.ptx.text, settings.ptx.sequence, tokenizer, context) if settings.ptx.coef else None
     return Inputs(sft, reward, template, tokenizer, questions, held_out, text)
 
 
 def prepare(settings: PPOSettings, inputs: Inputs, device: torch.device, generator: torch.Generator) -> Prepared:
     """Load the models and put together what a step consists of."""
     roles = load(settings, inputs, device)
+    notes = [*lineage(inputs.sft, inputs.reward), check_saveable(roles.policy), check_saveable(roles.value)]
+    for note in filter(None, notes):
+        log.info("%s", note)
     missing_eos = settings.missing_eos.mode, settings.missing_eos.value
     worker = RolloutWorker(
         roles, inputs.template, settings.sampling, settings.microbatch, missing_eos, generator
@@ -168,7 +195,6 @@ def prepare(settings: PPOSettings, inputs: Inputs, device: torch.device, generat
             roles, inputs.template, settings.sampling, settings.microbatch, missing_eos, generator
         )  # fmt: skip
     threads, microbatch = RowThreads.for_model(roles.policy.trunk.model), settings.microbatch
-    critic_optimizer = settings.optimizer.model_copy(update={"learning_rate": settings.value_learning_rate})
     policy = PolicyUpdate(
         roles.policy, settings.optimizer, settings.clip_range, settings.sampling.temperature, settings.ema,
         microbatch, threads,
@@ -177,13 +203,17 @@ def prepare(settings: PPOSettings, inputs: Inputs, device: torch.device, generat
     if inputs.text is not None:
         options = settings.ptx.coef, settings.ptx.ratio
         ptx = Ptx(roles.policy, inputs.text, *options, microbatch, generator, threads)
+    own_steps = settings.steps - settings.critic_warmup
+    schedule = partial(
+        ppo_learning_rate_factor, steps=own_steps, warmup_steps=settings.warmup_steps, settings=settings.optimizer
+    )
     update = Update(
-        Critic(roles.value, critic_optimizer, settings.value_clip_range, microbatch, threads), policy, ptx,
+        Critic(roles.value, settings.value_optimizer, settings.value_clip_range, microbatch, threads), policy, ptx,
         settings.epochs, settings.minibatch, settings.gamma, settings.gae_lambda, settings.critic_warmup,
-        settings.warmup_steps, generator,
+        schedule, generator,
     )  # fmt: skip
     held_out = HeldOut(worker, inputs.held_out, settings.seed)
-    return Prepared(roles, worker, update, held_out, EndlessOrder(len(inputs.questions), generator))
+    return Prepared(inputs, roles, worker, update, held_out, EndlessOrder(len(inputs.questions), generator))
 
 
 def live_doctor(
@@ -212,11 +242,26 @@ def load(settings: PPOSettings, inputs: Inputs, device: torch.device) -> Roles:
 # ── what it leaves ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def save(
-    ppo: Prepared, template: Template, settings: PPOSettings, report: dict[str, Any], run_dir: RunDir, path: Path
-) -> None:
+def keep(ppo: Prepared, settings: PPOSettings, report: dict[str, Any], run_dir: RunDir) -> None:
+    """Put the policy that `keep` names into `checkpoint/`, and the other one beside it."""
+    if report["best_step"] == report["last_step"]:
+        run_dir.save_checkpoint(partial(save, ppo, settings, report, run_dir))
+        run_dir.remove_directory("best")
+    elif settings.keep == "last":
+        run_dir.save_checkpoint(partial(save, ppo, settings, report, run_dir))
+    else:
+        run_dir.save_directory("last", partial(save, ppo, settings, report, run_dir))
+        run_dir.keep_as_checkpoint("best")
+    if report["best_step"] != report["last_step"]:
+        told = "step %d scores best on held-out prompts, the last one is %d; checkpoint/ is the %s"
+        log.warning(told, report["best_step"], report["last_step"], settings.keep)
+
+
+def save(ppo: Prepared, settings: PPOSettings, report: dict[str, Any], run_dir: RunDir, path: Path) -> None:
     """The policy as the checkpoint itself, the averaged policy in `ema/`, the value model in `value/`."""
-    trunk = ppo.roles.policy.trunk
+    trunk, template, sft = ppo.roles.policy.trunk, ppo.worker.template, ppo.inputs.sft
+    notes = {"data": provenance(settings.prompts, len(ppo.inputs.questions))}
+    notes |= {"reward_model": parent(ppo.inputs.reward)} if ppo.inputs.reward else {}
     artefact = Artefact(
         stage="ppo",
         title=Path(settings.output).name,
@@ -227,25 +272,26 @@ def save(
         base=trunk.name,
         base_hash=trunk.hash,
         figures=headline(report),
+        start=sft,
+        notes=notes,
         max_new_tokens=settings.sampling.max_new_tokens,
     )
-    artefact.save(ppo.roles.policy, path)
-    if average := ppo.update.policy.average:
-        with average.applied():
-            artefact.save(ppo.roles.policy, path / "ema")
+    parts = {path: partial(artefact.save, ppo.roles.policy)}
+    if ppo.update.policy.average:
+        averaged = replace(artefact, title=f"{artefact.title}, averaged weights", figures={})
+        measured = replace(averaged, figures=headline(report["ema"])) if "ema" in report else averaged
+        parts[path / "ema"] = partial(ppo.update.policy.save_average, measured)
     value = ppo.roles.value
     about = "The value model of a PPO run: the score that a response is expected to get, before each of its tokens."
-    artefact.of_value(about, {"gain": value.gain, "bias": value.bias}, value.trunk).save(value, path / "value")
+    parts[path / "value"] = partial(artefact.of_value(about, value.trunk).save, value)
+    for failure in save_parts(parts):  # the policy alone is what the run is for
+        if failure.where == str(path):
+            raise failure
+        log.warning("%s", failure)
 
 
-def headline(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The figures that are printed and stand in the model card."""
-    named = {f"held-out score, {name}": figure for name, figure in report["score"].items()}
-    return {**named, "wins against the SFT model, by the reward model": report["win_rate"]}
-
-
-def next_command(settings: PPOSettings) -> str:
+def next_command(settings: PPOSettings) -> list[str]:
     """What to run after this."""
-    judge = f" --reward_models.reward {settings.reward_model}" if settings.reward_model else ""
-    models = f"--models.sft {settings.model} --models.ppo {settings.output}"
-    return f"heed evaluate {models}{judge} --prompts FILE --output runs/evaluate"
+    judge = ["--reward_models.reward", settings.reward_model] if settings.reward_model else []
+    models = ["--models.sft", settings.model, "--models.ppo", settings.output]
+    return ["heed", "evaluate", *models, *judge, "--prompts", "FILE", "--output", "runs/evaluate"]

@@ -30,12 +30,12 @@ from heed.settings.pretrain import PretrainSettings
 from heed.training.begin import announce
 from heed.training.device import has_bfloat16, pick_device
 from heed.training.figures import print_figures
+from heed.training.guards import require_finite
 from heed.training.loop import Loop
 from heed.training.optimizer import (
     MuonWithAdamW,
     learning_rate_factor,
     make_optimizer,
-    require_finite,
     set_learning_rate,
 )
 from heed.training.optimizer import step as optimizer_step
@@ -77,7 +77,9 @@ def run(settings: PretrainSettings) -> Path:
         run_dir.save_checkpoint(partial(artefact_of(settings, figures, run_dir).save, model))
         run_dir.write_json("report.json", report(model, corpus, figures))
         print_figures(figures, f"held-out text; token frequencies alone would give {corpus.unigram_loss:.4g}")
-        run_dir.finished(f"heed sft --model {settings.output} --data DEMONSTRATIONS.jsonl --output runs/sft")
+        run_dir.finished(
+            "heed", "sft", "--model", settings.output, "--data", "DEMONSTRATIONS.jsonl", "--output", "runs/sft"
+        )
     return run_dir.path
 
 

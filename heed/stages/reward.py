@@ -10,17 +10,18 @@ from typing import Any
 
 import torch
 
-from heed.data.encode import encode_demonstrations, encode_prompts
+from heed.data.encode import EncodedRanking, encode_demonstrations, encode_prompts
 from heed.data.hygiene import halves, split_by_group
 from heed.data.order import shuffled_batches
+from heed.data.provenance import provenance
 from heed.data.rankings import RankingSet, labeling_tasks, ranking_set
 from heed.data.sources import read_demonstrations, read_rankings
 from heed.data.template import Template
 from heed.errors import ConfigError, DataError
 from heed.formulas.scored_rankings import ScoredRankings, accuracy_and_nll, headline, pairs_of, reward_report
-from heed.models.artefact import Artefact, TemplateUsed
+from heed.models.artefact import Artefact, TemplateUsed, check_saveable
 from heed.models.card import made_with
-from heed.models.checkpoint import open_checkpoint
+from heed.models.checkpoint import Checkpoint, open_checkpoint
 from heed.models.policy import Policy
 from heed.models.roles import Shelf, weight_count
 from heed.models.scalar_head import RewardModel
@@ -47,7 +48,7 @@ from heed.training.run_dir import RunDir
 from heed.training.state import Memory, Weights
 
 FEW_COMPARISONS = 2000  # below, reward models of any size stay near chance (arXiv 2210.10760)
-WHILE_TRAINING = 500  # held-out rankings scored before the last step; after it all of them are
+WHILE_TRAINING = 500  # held-out rankings that are scored while it trains: always the same ones
 EMA = 0.9  # decay of the training accuracy that is shown; that of a single step moves by ±12 points
 SHOWN = ("loss/ranking", "accuracy/train", "validation/accuracy", "validation/nll")
 
@@ -73,17 +74,20 @@ def run(settings: RewardSettings) -> Path:
         prompts = reference_prompts(rankings, template, reference, room, settings)
         texts = whole_texts(demonstrations, template, reference, room)
         model = earlier(shelf, start, settings.lora) if start else untrained(reference, settings.lora, settings.seed)
+        if told := check_saveable(model):
+            log.info("%s", told)
+        data = provenance(settings.data, len(training.rankings), len({ranking.labeler for ranking in rankings}))
         report = reward_report(train(model, training, validation, generator, settings, run_dir), settings.seed)
         options = (settings.sampling, settings.microbatch_tokens, generator)
         model, note = normalise(model, reference, prompts, texts, *options)
         note["seed"] = settings.seed
-        artefact = artefact_of(report, note, model, template, settings, run_dir)
+        artefact = artefact_of(report, note, data, checkpoint, model, template, settings, run_dir)
         run_dir.save_checkpoint(partial(artefact.save, model))
         lost = {"training": training.lost, "held_out": validation.lost}
         run_dir.write_json("report.json", {**report, "dropped": lost, "normalisation": note})
         print_figures(headline(report), f"reward model on {len(validation.rankings):,} held-out rankings")
-        judged_by = f"--model {settings.model} --reward-model {settings.output}"
-        run_dir.finished(f"heed ppo {judged_by} --prompts FILE --output runs/ppo")
+        judged_by = "--model", settings.model, "--reward-model", settings.output
+        run_dir.finished("heed", "ppo", *judged_by, "--prompts", "FILE", "--output", "runs/ppo")
     return run_dir.path
 
 
@@ -152,15 +156,16 @@ def train(
     settings: RewardSettings,
     run_dir: RunDir,
 ) -> ScoredRankings:
-    """One optimiser step for each batch of labeling tasks; held-out rankings are scored `evaluations` times, after the
-    last step all of them, which is what is returned."""
+    """One optimiser step for each batch of labeling tasks; a fixed sample of the held-out rankings is scored
+    `evaluations` times while it trains, and all of them at the end, which is what is returned."""
     if training.comparisons < FEW_COMPARISONS:
         log.warning("%d comparisons are few: expect an accuracy near that of a coin", training.comparisons)
     tasks = labeling_tasks(training.rankings)
     if len(tasks) < len(training.rankings):
         log.info("%s sets of responses, some ranked more than once: each is trained on as one", f"{len(tasks):,}")
     batches = shuffled_batches(len(tasks), settings.batch, settings.epochs, settings.seed)
-    threads, smooth, scored = RowThreads.for_model(model.trunk.model), Memory(accuracy=None), None
+    threads, smooth = RowThreads.for_model(model.trunk.model), Memory(accuracy=None)
+    shown = some_of(validation, WHILE_TRAINING, settings.seed)
     with model.trainable() as parameters:
         optimizer = optimizer_for(parameters, settings, threads.count)
         parts = {"model": Weights(parameters), "optimizer": optimizer, "smooth": smooth}
@@ -169,26 +174,27 @@ def train(
         with Loop(run_dir, "reward", len(batches), parts, settings.save_every) as loop:
             for step in loop:
                 batch = [tasks[i] for i in batches[step - 1]]
-                set_learning_rate(optimizer, learning_rate_factor(step, len(batches), settings.optimizer))
+                factor = learning_rate_factor(step, len(batches), settings.optimizer)
+                set_learning_rate(optimizer, factor)
                 metrics = backpropagate(model, batch, settings.centring, settings.microbatch_tokens, threads)
                 metrics["grad_norm"] = optimizer_step(optimizer, parameters.values(), settings.optimizer.max_grad_norm)
                 now, before = metrics["accuracy/train"], smooth["accuracy"]
                 metrics["accuracy/train"] = now if before is None else EMA * before + (1 - EMA) * now
                 smooth["accuracy"] = metrics["accuracy/train"]
+                metrics["learning_rate"] = settings.optimizer.learning_rate * factor
                 if loop.is_due(settings.evaluations):
                     with loop.clock("evaluation"):
-                        count = len(validation.rankings) if step == len(batches) else WHILE_TRAINING
-                        scored = score_some(model, validation, count, settings.microbatch_tokens)
+                        scored = score_rankings(model, *shown, settings.microbatch_tokens)
                         metrics |= figures(scored, settings.seed)
                 loop.record(metrics, SHOWN, tokens_of(batch))
-    if scored is None:  # the run had been stopped after its last step
-        scored = score_some(model, validation, len(validation.rankings), settings.microbatch_tokens)
-    return scored
+    return score_rankings(model, validation.rankings, validation.sources, settings.microbatch_tokens)
 
 
-def score_some(model: RewardModel, rankings: RankingSet, count: int, microbatch_tokens: int) -> ScoredRankings:
-    """The first `count` rankings, scored."""
-    return score_rankings(model, rankings.rankings[:count], rankings.sources[:count], microbatch_tokens)
+def some_of(rankings: RankingSet, count: int, seed: int) -> tuple[list[EncodedRanking], list[str]]:
+    """At most `count` rankings at random, always the same ones, and their sources."""
+    order = torch.randperm(len(rankings.rankings), generator=torch.Generator().manual_seed(seed))
+    rows = sorted(order[:count].tolist())
+    return [rankings.rankings[i] for i in rows], [rankings.sources[i] for i in rows]
 
 
 def optimizer_for(
@@ -214,6 +220,8 @@ def figures(scored: ScoredRankings, seed: int) -> dict[str, float]:
 def artefact_of(
     report: dict[str, Any],
     note: dict[str, Any],
+    data: dict[str, Any],
+    checkpoint: Checkpoint,
     model: RewardModel,
     template: Template,
     settings: RewardSettings,
@@ -235,5 +243,6 @@ def artefact_of(
         base=model.trunk.name,
         base_hash=model.trunk.hash,
         figures=headline(report),
-        notes={"reward": note},
+        notes={"reward": note, "data": data},
+        start=checkpoint,
     )

@@ -48,13 +48,13 @@ def run(settings: SampleSettings) -> Path:
         loop = Loop(run_dir, "sample", len(drawing.batches), parts, settings.save_every)
         with loop, closing(drawing.rest()) as batches:
             for _, responses in zip(loop, batches, strict=False):
-                loop.record(length_metrics(responses, trunk.tokenizer.eos_token_id), tokens=int(responses.mask.sum()))
+                loop.record(length_metrics(responses, trunk.stop_ids), tokens=int(responses.mask.sum()))
         answers = drawing.answers()
         candidates = gather(prompts, answers, settings.model)
         write_jsonl(run_dir.path / "candidates.jsonl", candidates)
         run_dir.write_json("report.json", report(prompts, candidates, answers, settings.seed))
         print_completions(table(candidates[:SHOWN]), f"{settings.model}, {settings.responses} responses a prompt")
-        run_dir.finished(f"heed reward --model {settings.model} --data RANKINGS.jsonl --output runs/reward")
+        run_dir.finished("heed", "label", settings.output)
     return run_dir.path
 
 

@@ -8,15 +8,16 @@ from typing import Any
 
 import torch
 
+from heed.data.provenance import provenance
 from heed.data.template import Template
 from heed.errors import ConfigError
 from heed.imitation import completions, response_loss
 from heed.imitation.examples import Examples, Records, draw_batches, encode, read_mixed_text, read_splits
 from heed.imitation.loss import backpropagate
 from heed.imitation.response_loss import ResponseLoss
-from heed.models.artefact import Artefact, TemplateUsed
+from heed.models.artefact import Artefact, TemplateUsed, check_saveable
 from heed.models.card import made_with
-from heed.models.checkpoint import open_checkpoint
+from heed.models.checkpoint import Checkpoint, open_checkpoint
 from heed.models.load import load_tokenizer
 from heed.models.policy import Policy
 from heed.models.roles import Shelf, trained_copy, weight_count
@@ -57,16 +58,17 @@ def run(settings: SFTSettings) -> Path:
         answered = settings.completions, settings.completion_tokens, settings.few_shot
         prompts = completions.choose(records, base, template, *answered)
         policy = trained_copy(base, "sft", settings.lora)
+        check_saveable(policy)
         before = response_loss.measure(policy, examples.held_out, settings.microbatch_tokens)
         after = train(policy, examples, before, generator, settings, run_dir)
         report: dict[str, Any] = {"demonstrations": counts(records, examples)}
         report |= {"validation_loss": response_loss.figures(before, after, settings.seed)}
         report |= compare_answers(prompts, base, policy, settings, run_dir)
-        artefact = artefact_of(base, template, settings, headline(report), run_dir)
+        artefact = artefact_of(checkpoint, base, examples, template, settings, headline(report), run_dir)
         run_dir.save_checkpoint(partial(artefact.save, policy))
         run_dir.write_json("report.json", report)
         print_figures(headline(report), f"{len(examples.held_out):,} held-out demonstrations")
-        run_dir.finished(f"heed reward --model {settings.output} --data RANKINGS.jsonl --output runs/reward")
+        run_dir.finished("heed", "sample", "--model", settings.output, "--prompts", "FILE", "--output", "runs/sample")
     return run_dir.path
 
 
@@ -150,7 +152,13 @@ def headline(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def artefact_of(
-    base: Policy, template: Template, settings: SFTSettings, figures: dict[str, dict[str, Any]], run_dir: RunDir
+    checkpoint: Checkpoint,
+    base: Policy,
+    examples: Examples,
+    template: Template,
+    settings: SFTSettings,
+    figures: dict[str, dict[str, Any]],
+    run_dir: RunDir,
 ) -> Artefact:
     """What is said of the model beside its weights."""
     return Artefact(
@@ -162,6 +170,8 @@ def artefact_of(
         template=TemplateUsed(template.name, template.hash, template.chat_template),
         base=base.trunk.name,
         base_hash=base.trunk.hash,
+        start=checkpoint,
+        notes={"data": provenance(settings.data, len(examples.training))},
         figures=figures,
         max_new_tokens=settings.completion_tokens,
     )

@@ -39,10 +39,10 @@ def claimed(path: Path, settings: StageSettings) -> Lock:
         elif holds_a_run(path):
             if not settings.overwrite:
                 raise _occupied(path)
-            _move_aside(path)
+            lock.moved(_moved_aside(path))
+            lock.release()
             path.mkdir()
-            moved, lock = lock, Lock(path)
-            moved.release()
+            lock = Lock(path)
     except ConfigError:
         lock.release()
         raise
@@ -122,9 +122,9 @@ def _occupied(path: Path) -> ConfigError:
     return ConfigError("output", f"{path} holds a run that was stopped", hint)
 
 
-def _move_aside(path: Path) -> None:
+def _moved_aside(path: Path) -> Path:
     number = 1 + max((int(old.suffix.removeprefix(".replaced-")) for old in _replaced(path)), default=0)
-    path.rename(path.with_name(f"{path.name}.replaced-{number}"))
+    return path.rename(path.with_name(f"{path.name}.replaced-{number}"))
 
 
 def _replaced(path: Path) -> list[Path]:

@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+import torch
 from safetensors import SafetensorError
 
 from heed import config
@@ -51,6 +53,7 @@ class RunDir:
         self._lock, self._description, self._kept = lock, description, kept
         self._started = time.perf_counter()
         self._files: dict[str, TextIO] = {}
+        self._torch_threads = torch.get_num_threads()
 
     @classmethod
     def create(cls, settings: StageSettings) -> Self:
@@ -89,6 +92,7 @@ class RunDir:
             file.close()
         self._files = {}
         self._lock.release()
+        torch.set_num_threads(self._torch_threads)  # a small model had set it to one, for the whole process
         if error is None:
             return
         shutil.rmtree(self._partial, ignore_errors=True)
@@ -136,17 +140,33 @@ class RunDir:
 
     def save_checkpoint(self, write: Callable[[Path], object]) -> Path:
         """Let `write(directory)` fill a new directory, then put it in place of `checkpoint/`; returns its path."""
+        return self.save_directory(CHECKPOINT, write)
+
+    def save_directory(self, name: str, write: Callable[[Path], object]) -> Path:
+        """The same for another directory of the run."""
         shutil.rmtree(self._partial, ignore_errors=True)
         self._partial.mkdir()
         write(self._partial)
         for file in self._partial.rglob("*"):
             sync(file)
-        if self.checkpoint.exists():
-            self.checkpoint.rename(self._replaced)
-        self._partial.rename(self.checkpoint)
+        return self._put(self._partial, name)
+
+    def keep_as_checkpoint(self, name: str) -> Path:
+        """Make a directory that was saved under another name `checkpoint/`."""
+        return self._put(self.path / name, CHECKPOINT)
+
+    def remove_directory(self, name: str) -> None:
+        """Remove a directory of the run, if it is there."""
+        shutil.rmtree(self.path / name, ignore_errors=True)
+
+    def _put(self, source: Path, name: str) -> Path:
+        target = self.path / name
+        if target.exists():
+            target.rename(self._replaced)
+        source.rename(target)
         sync(self.path)
         shutil.rmtree(self._replaced, ignore_errors=True)
-        return self.checkpoint
+        return target
 
     def write_json(self, name: str, value: object) -> Path:
         """Write a whole JSON file of the run at once; NaN and infinities become null."""
@@ -157,8 +177,8 @@ class RunDir:
         self._description |= facts
         self.write_json("run.json", self._description)
 
-    def finished(self, next_command: str = "") -> None:
-        """Mark the run as finished and say where its results are and what to run next.
+    def finished(self, *next_command: str) -> None:
+        """Mark the run as finished and say where its results are and what to run next, word by word.
 
         Its states, and what `overwrite` had moved aside, are not needed any more.
         """
@@ -170,7 +190,7 @@ class RunDir:
             if (self.path / name).exists():
                 log.info("wrote  %s", self.path / name)
         if next_command:
-            log.info("next   %s", next_command)
+            log.info("next   %s", shlex.join(next_command))
 
     @property
     def _partial(self) -> Path:

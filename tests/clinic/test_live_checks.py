@@ -66,7 +66,7 @@ def test_dropout_while_scoring_is_named_and_nothing_else(roles: Roles, tmp_path:
 
 
 @pytest.fixture
-def counted_pads(monkeypatch: pytest.MonkeyPatch) -> None:
+def counted_pads(roles: Roles, monkeypatch: pytest.MonkeyPatch) -> None:
     """Scoring counts positions from the first pad; sampling does not."""
     right = Trunk.hidden
 

@@ -28,7 +28,7 @@ from heed.models.scalar_head import RewardModel, new_head
 from heed.models.trunk import Trunk
 from heed.records import Prompt
 from heed.rl.questions import Question
-from heed.settings.common import LoraSettings, OptimizerSettings
+from heed.settings.common import AdamWSettings, DecaySettings, LoraSettings
 from heed.settings.ppo import PPOSettings
 
 VOCAB, EOS, PROMPT = 80, 0, 3
@@ -83,14 +83,14 @@ class Language:
 
     def sums(self, drawn: Drawn, generator: torch.Generator) -> dict[str, Sum]:
         policy, reference, tokens = self.logits(drawn)
-        events = Events(drawn.context, EOS, generator=generator)
+        events = Events(drawn.context, (EOS,), generator=generator)
         events(policy, reference, tokens, torch.arange(len(tokens)))
         return events.sums() | token_sums(token_statistics(policy, reference, tokens), events.choices)
 
     def suspect(self, drawn: Drawn, ledger: Ledger) -> None:
         """Write into the ledger how well every suspect explains what was drawn."""
         policy, reference, tokens = self.logits(drawn)
-        Suspects(drawn.context, EOS, ledger=ledger)(policy, reference, tokens, torch.arange(len(tokens)))
+        Suspects(drawn.context, (EOS,), ledger=ledger)(policy, reference, tokens, torch.arange(len(tokens)))
 
 
 @pytest.fixture(scope="session")
@@ -124,8 +124,9 @@ def ward(tiny_directory: Path) -> Ward:
         weight[eos] = (normaliser - 2.5) * usual / usual.square().sum()
     settings = PPOSettings(
         output="none", model="m", reward_model="r", sampling={"max_new_tokens": LONGEST, "batch": 512}, batch=64,
-        minibatch=32, microbatch=64, epochs=1, critic_warmup=0, warmup_steps=0, value_learning_rate=1e-2,
-        optimizer=OptimizerSettings(learning_rate=1e-2, schedule="constant", warmup=0, eps=1e-5),
+        minibatch=32, microbatch=64, epochs=1, critic_warmup=0, warmup_steps=0,
+        value_optimizer=AdamWSettings(learning_rate=1e-2, eps=1e-5),
+        optimizer=DecaySettings(learning_rate=1e-2, schedule="constant", eps=1e-5),
     )  # fmt: skip
     torch.manual_seed(0)
     reference, lora = Policy(trunk, None), LoraSettings(rank=4, alpha=8)

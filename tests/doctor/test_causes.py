@@ -7,9 +7,11 @@ import math
 import pytest
 import torch
 
-from heed.doctor.causes import dropped, in_common, name_cause, other_weights, settle
+from heed.doctor.causes import name_cause, settle
 from heed.doctor.findings import Finding, finding
-from heed.doctor.suspects import Suspect
+from heed.doctor.likeness import dropped, in_common, other_weights
+from heed.doctor.samplers import Suspect
+from heed.doctor.suspects import Explanation
 
 
 def ids(found: list[Finding]) -> list[str]:
@@ -113,7 +115,7 @@ class TestDropped:
 class TestNameCause:
     def test_the_suspect_is_as_grave_as_the_symptom(self) -> None:
         symptoms = [finding("T7", "x", "warning"), finding("T8", "y", event="eos")]
-        (found,) = name_cause(symptoms, (Suspect("NK2", "temperature=0.7"), 40.0))
+        (found,) = name_cause(symptoms, Explanation((Suspect("NK2", "temperature=0.7"),), 40.0))
         assert (found.id, found.severity, found.evidence["gain"]) == ("NK2", "error", 40.0)
         assert list(found.evidence["tests"]) == ["T8 eos", "T7"]
 

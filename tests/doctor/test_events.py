@@ -37,7 +37,7 @@ def test_sets(context: Context) -> None:
 
 def test_probabilities_and_outcomes(context: Context) -> None:
     p = torch.tensor([[0.3, 0.05, 0.05, 0.2, 0.1, 0.1, 0.1, 0.1]]).repeat(4, 1)
-    events = Events(context, eos=0, generator=torch.Generator().manual_seed(0))
+    events = Events(context, eos=(0,), generator=torch.Generator().manual_seed(0))
     tokens = torch.tensor([3, 4, 5, 0])
     for piece in (slice(0, 3), slice(3, 4)):
         events(p[piece].log(), p[piece].log(), tokens[piece], torch.arange(4)[piece])
@@ -54,7 +54,7 @@ def test_probabilities_and_outcomes(context: Context) -> None:
 
 def test_a_token_at_the_edge_of_the_nucleus_is_inside(context: Context) -> None:
     p = torch.tensor([0.5, 0.4, 0.08, 0.02]).repeat(4, 1)  # the third brings the mass over .95
-    events = Events(context, eos=None)
+    events = Events(context, eos=())
     events(p.log(), p.log(), torch.tensor([2, 2, 3, 0]), torch.arange(4))
     tail = events.sums()["T8 tail"]
     assert isinstance(tail, Count)
@@ -64,7 +64,7 @@ def test_a_token_at_the_edge_of_the_nucleus_is_inside(context: Context) -> None:
 def test_tied_tokens_are_spread_over_their_common_mass() -> None:
     context = Context(torch.full((1, 2001), 1), torch.ones(1, 2001, dtype=torch.bool), torch.arange(2001)[None] > 0)
     generator = torch.Generator().manual_seed(1)
-    events = Events(context, eos=None, generator=generator)
+    events = Events(context, eos=(), generator=generator)
     tokens = torch.randint(0, 4, (2000,), generator=generator)
     events(torch.zeros(2000, 4), torch.zeros(2000, 4), tokens, torch.arange(2000))
     assert abs(events.sums()["T9"].z or 9) < 4
@@ -73,7 +73,7 @@ def test_tied_tokens_are_spread_over_their_common_mass() -> None:
 
 def test_pieces_give_what_the_whole_gives(context: Context) -> None:
     logits = torch.randn(4, 8, generator=torch.Generator().manual_seed(2))
-    tokens, whole, halves = torch.tensor([3, 4, 5, 0]), Events(context, 0), Events(context, 0)
+    tokens, whole, halves = torch.tensor([3, 4, 5, 0]), Events(context, (0,)), Events(context, (0,))
     whole(logits, logits, tokens, torch.arange(4))
     for piece in (slice(0, 2), slice(2, 4)):
         halves(logits[piece], logits[piece], tokens[piece], torch.arange(4)[piece])

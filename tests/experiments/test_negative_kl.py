@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
+from heed.doctor.verdict import FINDINGS
 from heed.models.answers import left_padded
 from heed.models.roles import Shelf
 from heed.settings.doctor import DoctorSettings
@@ -93,7 +94,7 @@ def test_the_doctor_finds_in_the_file_what_is_wrong(output: Path, tiny_runs: tup
     settings = DoctorSettings(
         rollouts=str(place / "rollouts.jsonl"), model=str(place / "policy"), reference=tiny_runs[0], json=str(told)
     )
-    assert doctor.run(settings) == doctor.FOUND
+    assert doctor.run(settings) == FINDINGS
     assert "NK8" in [found["id"] for found in json.loads(told.read_text())["findings"]]
 
 

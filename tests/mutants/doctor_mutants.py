@@ -8,6 +8,8 @@ DOCTOR_TESTS = {
     "doctor/statistics": ["test_doctor_statistics.py"],
     "doctor/events": ["test_events.py"],
     "doctor/checks": ["test_checks.py"],
+    "doctor/sampler_settings": ["test_sampler_settings.py"],
+    "doctor/likeness": ["test_causes.py"],
     "doctor/suspects": ["test_suspects.py"],
     "doctor/causes": ["test_causes.py", "test_checks.py"],
     "doctor/watch": ["test_watch.py::TestPolicyOfAlarms"],
@@ -64,13 +66,17 @@ EVENTS = [
         "doctor/events",
         "Context.before",
         ("time < columns[:, None]", "time <= columns[:, None]", "the token stands in its own context"),
-        ("self.mask[rows] & ", "", "padding stands in the context"),
+        ("(self.counted if responses else self.mask)[rows] & ", "", "padding stands in the context"),
     ),
     *twins(
         "doctor/events",
         "closing",
-        ("(columns - 2)", "(columns - 1)", "the last token twice"),
-        ("before[:, 2:]", "before[:, 1:-1]", "the middle of the 3-gram is forbidden"),
+        ("(columns - back)", "(columns - 1)", "the last token twice"),
+        (
+            "in_context(before[:, size - 1 :]",
+            "in_context(before[:, size - 2 : -1]",
+            "the middle of the 3-gram is forbidden",
+        ),
     ),
     *twins(
         "doctor/events",
@@ -90,12 +96,6 @@ EVENTS = [
 CHECKS = [
     *twins(
         "doctor/checks",
-        "sampler_settings",
-        ("value not in neutral", "value in neutral", "neutral settings are wrong"),
-        ("temperature == 0", "temperature == 1", "greedy at temperature 1"),
-    ),
-    *twins(
-        "doctor/checks",
         "token_identity",
         ("list(a) != list(b)", "len(a) != len(b)", "ids are not compared"),
     ),
@@ -104,8 +104,15 @@ CHECKS = [
         "rescore_gap",
         ("(scored - sampled)", "(sampled - scored)", "the mean gap has the other sign"),
         ("[mask.cpu()]", ".flatten()", "padding is compared"),
-        ("not exact and", "", "float32 gets the tolerance of bfloat16"),
-        ("abs(mean) <= 0.02", "mean <= 0.02", "a large negative gap is numerical"),
+        ("_within(tolerance,", "_within(NUMERICAL,", "float32 gets the tolerance of what is not known"),
+        ("if _within(NUMERICAL, mean, p99, largest):", "if True:", "a large gap is numerical"),
+    ),
+    *twins(
+        "doctor/checks",
+        "_within",
+        ("abs(mean) <= tolerance.mean", "mean <= tolerance.mean", "a large negative gap is within"),
+        ("largest <= tolerance.largest", "True", "one token may be far off"),
+        ("p99 <= tolerance.p99", "True", "many tokens may be far off, each way"),
     ),
     *twins(
         "doctor/checks",
@@ -127,16 +134,10 @@ CHECKS = [
     ),
     *twins(
         "doctor/checks",
-        "first_ratio",
-        (".expm1()", "", "the log-ratio for the ratio"),
-        (".masked_fill(~mask, 0)", "", "padding is compared"),
-    ),
-    *twins(
-        "doctor/checks",
         "mask_audit",
-        (".cumsum(1) - (tokens == eos).long() > 0", ".cumsum(1) > 0", "end-of-text comes after itself"),
+        (".cumsum(1) - ends.long() > 0", ".cumsum(1) > 0", "end-of-text comes after itself"),
         ("masked_fill(mask, 0)", "masked_fill(~mask, 0)", "what is inside the mask is outside"),
-        ("& ~(mask & (tokens == eos)).any(1)", "", "a response that ended lost its end"),
+        ("& ~(mask & ends).any(1)", "", "a response that ended lost its end"),
     ),
     *twins(
         "doctor/checks",
@@ -158,9 +159,17 @@ SUSPECTS = [
         "doctor/suspects",
         "Ledger.best",
         ("<= SAME * self.distance", "<= self.distance", "a suspect that is no better gives the numbers"),
-        ("self.misses[name] > NEAR * self.distance", "False", "the sampler's own numbers are ignored"),
-        ("self.gains[name] <= CONVINCING", "False", "any gain convinces"),
-        ("low <= self.gains[name] <= high", "True", "a gain may be anything"),
+    ),
+    *twins(
+        "doctor/suspects",
+        "Ledger._explains",
+        ("self.misses[chain] > NEAR * self.distance", "False", "the sampler's own numbers are ignored"),
+        ("gain <= CONVINCING", "False", "any gain convinces"),
+        ("low <= gain <= high", "True", "a gain may be anything"),
+    ),
+    *twins(
+        "doctor/suspects",
+        "Ledger.has_recorded",
         ("PLAIN * self.tokens", "PLAIN", "a sampler that reports the policy itself is believed"),
     ),
     *twins(
@@ -179,7 +188,7 @@ SUSPECTS = [
         "doctor/suspects",
         "Suspects._bans",
         ("self.longest - 1", "self.longest", "forced one place late"),
-        ("(tokens == self.eos) / p", "(tokens != self.eos) / p", "forced to write anything else"),
+        ("ended / rare", "~ended / rare", "forced to write anything else"),
     ),
 ]
 
@@ -198,12 +207,25 @@ CAUSES = [
     ),
     *twins(
         "doctor/causes",
+        "settle",
+        ('replace(found, severity="error") if "fits" in found.evidence else found', "found", "a fit stays a warning"),
+        ('random and found.evidence.get("test") in COMPARED', "False", "comparisons of random scores count"),
+        ('found.id == "NK6" or not', "not", "what explains the comparisons is dropped with them"),
+        ('"tests" in found.evidence and _is_void', "False and _is_void", "a fit stands beside the exact cause"),
+        ("known and bare", "False", "symptoms are told beside their cause"),
+        ('or "gap" in found.evidence', "", "a warning explains nothing"),
+    ),
+]
+
+LIKENESS = [
+    *twins(
+        "doctor/likeness",
         "other_weights",
         ("share > 0.5", "share > 0.05", "noise has a direction"),
         ("(a * b).sum()) ** 2", "(a * b).sum())", "the other way round is not seen"),
     ),
     *twins(
-        "doctor/causes",
+        "doctor/likeness",
         "dropped",
         (
             'lines if column == "sampler_logprobs" else torch.zeros_like(lines)',
@@ -216,21 +238,30 @@ CAUSES = [
         (">= ALIKE", ">= 100", "any ranks are uniform"),
     ),
     *twins(
-        "doctor/causes",
+        "doctor/likeness",
         "in_common",
         ("(between - within) / total", "between / total", "chance counts as common"),
         ("(size - 1) * within", "within", "the size of a group is lost"),
         ("max(0.0, ", "(", "less than nothing in common"),
     ),
+]
+
+SETTINGS = [
     *twins(
-        "doctor/causes",
-        "settle",
-        ('replace(found, severity="error") if "fits" in found.evidence else found', "found", "a fit stays a warning"),
-        ('random and found.evidence.get("test") in COMPARED', "False", "comparisons of random scores count"),
-        ('found.id == "NK6" or not', "not", "what explains the comparisons is dropped with them"),
-        ('reproduced and "tests" in found.evidence', "False", "a fit stands beside the exact cause"),
-        ("known and bare", "False", "symptoms are told beside their cause"),
-        ('or "gap" in found.evidence', "", "a warning explains nothing"),
+        "doctor/sampler_settings",
+        "sampler_settings",
+        ("HARMLESS[name][1](value) or", "False or", "neutral settings are wrong"),
+        ("value is None or", "", "what is not set is wrong"),
+        ('name == "top_k" and _may_hold_all(value, vocab, largest_id)', "False", "an unknown vocabulary is small"),
+        ('name == "top_k" and _holds_all(value, vocab)', "False", "the whole vocabulary is a cut"),
+        ("in _distinct(rows)", "in _distinct(rows[:1])", "the first response alone is judged"),
+    ),
+    *twins(
+        "doctor/sampler_settings",
+        "_temperature",
+        ("value == 0 and", "value == 1 and", "greedy at temperature 1"),
+        ("or value == scored", "", "the same temperature twice is wrong"),
+        ("or scored is None", "", "an unknown temperature is wrong"),
     ),
 ]
 
@@ -250,4 +281,4 @@ WATCH = [
     ),
 ]
 
-DOCTOR_MUTANTS: list[Mutant] = [*STATISTICS, *EVENTS, *CHECKS, *SUSPECTS, *CAUSES, *WATCH]
+DOCTOR_MUTANTS: list[Mutant] = [*STATISTICS, *EVENTS, *CHECKS, *SUSPECTS, *CAUSES, *LIKENESS, *SETTINGS, *WATCH]

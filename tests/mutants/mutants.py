@@ -32,6 +32,7 @@ TESTS = {
     "length_control": ["test_length_control.py"],
     "overlap": ["test_overlap.py"],
     "scored_rankings": ["test_scored_rankings.py"],
+    "frontier": ["test_frontier.py"],
 }
 """Which files of tests/formulas/ prove the formulas of a module."""
 
@@ -870,6 +871,42 @@ SCORED_RANKINGS = [
     ),
 ]
 
+FRONTIER = [
+    *twins(
+        "frontier",
+        "tilted",
+        ("rewards / beta", "rewards * beta", "β multiplies"),
+        ("+ highest[:, 0]", "", "what was taken out before exp is not put back"),
+        ("weights.mean(axis=1)", "weights.sum(axis=1)", "a sum for a mean: KL is off by log n"),
+        (
+            "(weights * tilt).sum(axis=1) / total - log_mean",
+            "(weights * rewards).sum(axis=1) / total - log_mean",
+            "E[r]",
+        ),
+        ("rewards if worth is None else np", "rewards if True else np", "`worth` is ignored"),
+        ("total**2 / (weights**2)", "total / (weights**2)", "not an effective size"),
+    ),
+    *twins(
+        "frontier",
+        "ceiling",
+        ("rewards.var(axis=1).mean()", "rewards.var()", "spread between prompts counts"),
+        ("WEAKEST * spread", "WEAKEST", "β does not scale with the scores"),
+        ("0.5 **", "2.0 **", "the tilt gets weaker"),
+        ("1 / (1 / found.effective).mean()", "found.effective.mean()", "an arithmetic mean"),
+        ("effective < enough", "effective < 0", "a few samples are enough"),
+        ("while spread > 0", "while spread >= 0", "equal scores have a ceiling"),
+    ),
+    *twins(
+        "frontier",
+        "over_optimised",
+        ("-np.diff(gold[window])", "np.diff(gold[window])", "gold rises"),
+        ("(rose > 0).all() and", "", "the proxy need not rise"),
+        ("(fell > 0).all() and", "", "gold may waver"),
+        ("and fell.sum() > margin", "", "the margin is ignored"),
+        ("return end\n", "return end - 1\n", "one evaluation early"),
+    ),
+]
+
 MUTANTS = [
     *MASKED,
     *LOGPROBS,
@@ -883,4 +920,5 @@ MUTANTS = [
     *LENGTH_CONTROL,
     *OVERLAP,
     *SCORED_RANKINGS,
+    *FRONTIER,
 ]

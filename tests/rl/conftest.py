@@ -14,7 +14,7 @@ from heed.models.load import load_tokenizer
 from heed.records import Prompt, Turn
 from heed.rl.questions import Question
 from heed.rl.rollout import Rollout
-from heed.settings.common import LoraSettings, OptimizerSettings, SamplingSettings
+from heed.settings.common import DecaySettings, LoraSettings, SamplingSettings
 from heed.settings.ppo import PPOSettings
 from heed.stages import ppo
 
@@ -33,7 +33,7 @@ def collected(tiny_runs: tuple[str, str]) -> Collected:
         "model": tiny_runs[0], "reward_model": tiny_runs[1], "output": "none", "batch": 8, "minibatch": 4,
         "microbatch": 3, "epochs": 2, "critic_warmup": 1, "warmup_steps": 0, "lora": LoraSettings(rank=4, alpha=8),
         "sampling": SamplingSettings(max_new_tokens=6),
-        "optimizer": OptimizerSettings(learning_rate=3e-3, schedule="constant", warmup=0),
+        "optimizer": DecaySettings(learning_rate=3e-3, schedule="constant"),
     }  # fmt: skip
 
     def collect(**changes: Any) -> tuple[ppo.Prepared, Rollout]:

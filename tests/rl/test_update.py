@@ -15,7 +15,7 @@ from heed.rows import threads
 from heed.stages.ppo import Prepared
 
 Collected = Callable[..., tuple[Prepared, Rollout]]
-MILD = {"learning_rate": 1e-3, "eps": 1e-3, "warmup": 0}
+MILD = {"learning_rate": 1e-3, "eps": 1e-3}
 
 
 def parameters_after(collected: Collected, **changes: Any) -> torch.Tensor:
@@ -63,3 +63,13 @@ def test_critic_warmup_leaves_the_policy_alone(collected: Collected) -> None:
     metrics = prepared.update(1, rollout, torch.randn(rollout.mask.shape).masked_fill(~rollout.mask, 0))
     assert "value/loss" in metrics and "loss/policy" not in metrics
     assert all(torch.equal(p, q) for p, q in zip(policy.parameters().values(), before, strict=True))
+
+
+def test_the_policy_ramps_at_its_own_first_step_and_the_critic_does_not(collected: Collected) -> None:
+    """Two steps of the critic alone; then the policy begins at 10 % of its peak, whatever steps there were before."""
+    prepared, rollout = collected(critic_warmup=2, warmup_steps=3, steps=9, value_optimizer={"learning_rate": 0.02})
+    rewards = torch.ones(rollout.mask.shape).masked_fill(~rollout.mask, 0)
+    metrics = [prepared.update(step, rollout, rewards) for step in (1, 2, 3, 4)]
+    rates = [row.get("policy/learning_rate") for row in metrics]
+    assert rates == [None, None, pytest.approx(0.1 * 3e-3), pytest.approx(0.4 * 3e-3)]
+    assert {group["lr"] for group in prepared.update.critic.optimizer.param_groups} == {0.02}

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
 
 from heed.errors import CheckpointError, ConfigError, DataError
 from heed.models.roles import Shelf
-from heed.settings.common import LoraSettings, OptimizerSettings, SamplingSettings
+from heed.settings.common import DecaySettings, LoraSettings, SamplingSettings
 from heed.settings.ppo import PPOSettings
 from heed.stages import ppo
 
@@ -31,7 +31,7 @@ def settings(tiny_runs: tuple[str, str], prompts: Path, tmp_path: Path) -> PPOSe
         model=tiny_runs[0], reward_model=tiny_runs[1], prompts={"path": str(prompts)}, output=str(tmp_path / "run"),
         steps=3, batch=8, minibatch=4, microbatch=3, epochs=2, critic_warmup=1, warmup_steps=0, validation_share=0.2,
         sampling=SamplingSettings(max_new_tokens=6), evaluations=2, lora=LORA,
-        optimizer=OptimizerSettings(learning_rate=3e-3, schedule="constant", warmup=0),
+        optimizer=DecaySettings(learning_rate=3e-3, schedule="constant"),
     )  # fmt: skip
 
 
@@ -52,7 +52,7 @@ def finished(tiny_runs: tuple[str, str], prompts: Path, tmp_path_factory: pytest
         model=tiny_runs[0], reward_model=tiny_runs[1], prompts={"path": str(prompts)}, validation_share=0.2,
         output=str(tmp_path_factory.mktemp("ppo") / "run"), steps=4, batch=8, minibatch=4, microbatch=3, epochs=2,
         critic_warmup=1, warmup_steps=0, sampling=SamplingSettings(max_new_tokens=6), evaluations=3, lora=LORA,
-        optimizer=OptimizerSettings(learning_rate=3e-3, schedule="constant", warmup=0), ema=0.9,
+        optimizer=DecaySettings(learning_rate=3e-3, schedule="constant"), ema=0.9,
     )  # fmt: skip
     ppo.run(done)
     return done
@@ -103,14 +103,15 @@ def test_same_seed_same_numbers(finished: PPOSettings, tmp_path: Path) -> None:
 
 
 def test_another_seed_other_numbers(finished: PPOSettings, tmp_path: Path) -> None:
-    other = with_(finished, output=str(tmp_path / "other"), seed=1, steps=1)
+    other = with_(finished, output=str(tmp_path / "other"), seed=1, steps=1, critic_warmup=0)
     ppo.run(other)
     assert rows(other)[0]["score/mean"] != rows(finished)[0]["score/mean"]
 
 
 def test_separate_models_start_as_the_one_trunk_does(settings: PPOSettings, tmp_path: Path) -> None:
     """Rank 0: every role is a model of its own. Before any update both forms measure the same rollout."""
-    one, apart = with_(settings, steps=1), with_(settings, steps=1, lora={"rank": 0}, output=str(tmp_path / "apart"))
+    one = with_(settings, steps=1, critic_warmup=0)
+    apart = with_(one, lora={"rank": 0}, output=str(tmp_path / "apart"))
     for each in (one, apart):
         ppo.run(each)
     a, b = rows(one)[0], rows(apart)[0]
@@ -136,7 +137,7 @@ def test_ppo_learns_what_is_paid(settings: PPOSettings) -> None:
 
 
 def test_it_stops_at_the_kl_budget_and_saves(settings: PPOSettings) -> None:
-    short = with_(settings, steps=50, kl_coef=0.0, kl_budget=0.05, optimizer={"learning_rate": 1e-2, "warmup": 0})
+    short = with_(settings, steps=50, kl_coef=0.0, kl_budget=0.05, optimizer={"learning_rate": 1e-2})
     ppo.run(short)
     metrics = rows(short)
     assert 2 < len(metrics) < 50

@@ -15,7 +15,7 @@ import pytest
 
 from heed.errors import ConfigError, RunError
 from heed.settings.best_of_n import BestOfNSettings
-from heed.settings.common import LoraSettings, OptimizerSettings, SamplingSettings, StageSettings
+from heed.settings.common import DecaySettings, LoraSettings, OptimizerSettings, SamplingSettings, StageSettings
 from heed.settings.evaluate import EvaluateSettings, SampleSettings
 from heed.settings.ppo import PPOSettings, PtxSettings
 from heed.settings.pretrain import PretrainSettings
@@ -70,7 +70,7 @@ def ppo_settings(place: Path, **changes: Any) -> PPOSettings:
         "critic_warmup": 1, "warmup_steps": 2, "sampling": SAMPLING, "evaluations": 3, "validation_share": 0.2,
         "kl_target": 0.5, "kl_horizon": 20.0, "ema": 0.9,
         "ptx": PtxSettings(coef=0.5, text=(str(place / "text.txt"),), ratio=1, sequence=16),
-        "optimizer": OptimizerSettings(learning_rate=3e-3, schedule="constant", warmup=0),
+        "optimizer": DecaySettings(learning_rate=3e-3, schedule="constant"),
     }  # fmt: skip
     return PPOSettings(**{**given, **changes})
 

@@ -227,14 +227,15 @@ def test_the_report_is_of_the_last_held_out_scores(trained: RewardSettings) -> N
         assert row == pytest.approx(found["accuracy"][key])
 
 
-def test_the_report_is_of_all_held_out_rankings_though_few_are_scored_before_the_last_step(
+def test_the_report_is_of_all_held_out_rankings_though_few_are_scored_while_it_trains(
     sft: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reward, "WHILE_TRAINING", 2)
     done = settings(sft, write(tmp_path / "train.jsonl", separable(32)), tmp_path / "run")
     reward.run(done)
     seen = [row["validation/accuracy_n"] for row in metrics(tmp_path / "run") if "validation/accuracy_n" in row]
-    assert seen == [2, report(tmp_path / "run")["accuracy"]["n"]] and seen[1] > 2
+    assert seen == [2, 2]  # always the same ones: what moves between two rows is the model
+    assert report(tmp_path / "run")["accuracy"]["n"] > 2
 
 
 def test_same_seed_same_numbers(sft: str, tmp_path: Path) -> None:
