@@ -20,7 +20,7 @@ export HF_HUB_DISABLE_TELEMETRY = 1
 
 FUZZ      ?= 1000
 
-.PHONY: help setup programs test lint check fix fuzz mutants doctor-table architectures demo bench label-load \
+.PHONY: help setup programs test lint check fix fuzz mutants doctor-table doctor-foreign architectures demo bench label-load \
         device notebook wheel-test clean
 
 help:
@@ -70,6 +70,8 @@ doctor-table: $(READY) ## every fault of PPO under 20 seeds, and healthy runs: w
 architectures: $(READY) ## small random models of every family: docs/architectures.md again, then the whole loop on each (an hour)
 	$(BIN)/python tests/architectures/page.py
 	$(BIN)/python -m pytest -q tests/architectures -m "slow or not slow"
+doctor-foreign: $(READY) ## every fault in rollouts of another trainer, three seeds, two architectures (half an hour)
+	$(BIN)/python tests/foreign/foreign_table.py
 
 demo: $(READY) ## the whole loop on a generated little world, offline, in minutes
 	$(BIN)/heed demo

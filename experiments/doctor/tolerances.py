@@ -1,11 +1,11 @@
 """How far apart do two right scorings of a token lie? The numbers behind heed/doctor/tolerances.py.
 
-    python experiments/doctor/tolerances.py [--demo runs/demo]
+    python experiments/doctor/tolerances.py [--demo runs/demo] [--only WORDS]
 
 One line a shape and dtype: the sampler's log-probabilities against the scorer's (T2), rows alone against rows in their
-batch (T4), minibatches in another order against the rollout (T5, T11), all in nats, and what float16 and bfloat16 do to
-a float32 model. Weights are random (`sharp` multiplies the embeddings, so that logits are as large as a trained model's),
-or those of a demo.
+batch (T4), and rows in other batches against the rollout (T5, T11); each is |mean|, root mean square, 99th percentile
+and largest difference, in nats. Weights are random, or those of a demo. A `sharp` shape has larger embeddings, so that
+its logits are spread as a trained model's are.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def tokenizer_of(vocab: int) -> PreTrainedTokenizerFast:
 
 
 def gpt2(layers: int, width: int, heads: int, vocab: int, sharp: float, dtype: torch.dtype) -> Trunk:
+    """A GPT-2 of random weights."""
     torch.manual_seed(0)
     config = GPT2Config(vocab_size=vocab, n_positions=256, n_embd=width, n_layer=layers, n_head=heads, bos_token_id=0,
                         eos_token_id=0, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0)  # fmt: skip
@@ -52,9 +53,12 @@ def gpt2(layers: int, width: int, heads: int, vocab: int, sharp: float, dtype: t
 
 
 def llama(layers: int, width: int, heads: int, vocab: int, sharp: float, dtype: torch.dtype) -> Trunk:
+    """A Llama of random weights."""
     torch.manual_seed(0)
-    config = LlamaConfig(vocab_size=vocab, hidden_size=width, intermediate_size=3 * width, num_hidden_layers=layers,
-                         num_attention_heads=heads, max_position_embeddings=256, bos_token_id=0, eos_token_id=0)  # fmt: skip
+    config = LlamaConfig(
+        vocab_size=vocab, hidden_size=width, intermediate_size=3 * width, num_hidden_layers=layers,
+        num_attention_heads=heads, max_position_embeddings=256, bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
     model = LlamaForCausalLM(config).eval().requires_grad_(False)
     model.lm_head.weight.mul_(sharp)
     return Trunk(model.to(dtype), tokenizer_of(vocab), "random")
@@ -69,10 +73,10 @@ SHAPES = {
 }
 
 
-def policies(demo: str) -> Iterator[tuple[str, str, Policy, int]]:
+def policies(demo: str, only: str) -> Iterator[tuple[str, str, Policy, int]]:
     """(shape, dtype, policy with an adapter that has left its trunk, rows)."""
     for name, (make, layers, width, heads, vocab, sharp, rows) in SHAPES.items():
-        for called, dtype in DTYPES.items():
+        for called, dtype in DTYPES.items() if any(word in name for word in only.split(",")) else ():
             policy = trained_copy(Policy(make(layers, width, heads, vocab, sharp, dtype)), "policy", LoraSettings())
             generator = torch.Generator().manual_seed(0)
             with torch.no_grad():
@@ -108,7 +112,8 @@ def measured(policy: Policy, rows: int) -> dict[str, object]:
     chosen = next(iter(by_length(prompts, responses, 8)))
     return {
         "T2": spread((scored - responses.logprobs)[mask]), "T4": spread((scored - alone)[chosen][mask[chosen]]),
-        "T11": spread((scored - others)[mask]), "nats": round(-float(scored[mask].mean()), 2), "tokens": int(mask.sum()),
+        "T11": spread((scored - others)[mask]),
+        "nats": round(-float(scored[mask].mean()), 2), "tokens": int(mask.sum()),
     }  # fmt: skip
 
 
@@ -120,9 +125,12 @@ def spread(gap: Tensor) -> list[float]:
 
 
 def main() -> None:
+    """A line for each shape and dtype."""
     parser = argparse.ArgumentParser(description="how far apart two right scorings lie")
     parser.add_argument("--demo", default="", help="a directory of `heed demo`")
-    for name, dtype, policy, rows in policies(parser.parse_args().demo):
+    parser.add_argument("--only", default="", help="shapes with one of these words in their name")
+    asked = parser.parse_args()
+    for name, dtype, policy, rows in policies(asked.demo, asked.only):
         print(json.dumps({"shape": name, "dtype": dtype, **measured(policy, rows)}), flush=True)
 
 

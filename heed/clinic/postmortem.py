@@ -17,7 +17,6 @@ from heed.doctor.causes import settle
 from heed.doctor.chart import Chart
 from heed.doctor.findings import Finding, by_severity
 from heed.doctor.verdict import Verdict
-from heed.errors import ConfigError
 from heed.records import read_objects
 from heed.rl.questions import Question
 from heed.rl.rollout import Rollout, RolloutWorker
@@ -32,19 +31,21 @@ def postmortem(path: Path, bands: health.Run, fresh: Callable[[int], tuple[Chart
     """
     rows = [row for _, row in read_objects(path / "metrics.jsonl")] if (path / "metrics.jsonl").is_file() else []
     if not rows:
-        raise ConfigError("target", f"{path} has no steps in metrics.jsonl", "examine its recipe: the run never began")
+        return Verdict(
+            f"{path}, no steps", {}, [], 0, 0, unjudged="the run has no steps in metrics.jsonl: examine its recipe"
+        )
     file = path / FILE
     noted = [(row["step"], of_row(row)) for _, row in read_objects(file)] if file.is_file() else []
-    findings = counted(noted) + counted(health.replay(rows, bands))  # of two with one id the first is told
-    chart, responses, tokens = Chart(None), 0, 0
+    findings = health.at_the_end(rows, bands) + counted(noted) + counted(health.replay(rows, bands))  # first of an id
+    chart, responses, tokens, unjudged = Chart(None), 0, 0, ""
     title = f"{path}, {len(rows)} steps"
     if fresh is None:
-        title += ", no checkpoint to test"
+        unjudged = f"the run stopped after step {rows[-1]['step']} and has no checkpoint to test"
     else:
         chart, responses, tokens = fresh(rows[-1]["step"])
     return Verdict(
         title, chart.results, settle([*chart.findings.values(), *findings]), responses, tokens,
-        during=_during(path), skipped=chart.skipped,
+        during=_during(path), skipped=chart.skipped, unjudged=unjudged,
     )  # fmt: skip
 
 

@@ -83,7 +83,8 @@ class Toggled:
         """NK16, where a lower precision of the model makes such a difference."""
         model, _ = self._models(column)
         plain = torch.cat([self._row("", model, row)[0] for row in self.more])
-        finding = rounded(self._numbers(line) - plain, self._roundings(model, plain))
+        off = self._numbers(line) - plain
+        finding = rounded(off, self._roundings(model, plain))
         return [] if finding is None else [_of_column(column, finding)]
 
     def likeness(self, column: str, line: Tensor) -> list[Finding]:
@@ -92,6 +93,8 @@ class Toggled:
         numbers, lengths = self._numbers(line), self.rollouts.written[self.more].sum(1)
         plain, away = (torch.cat([self._row("", one, row)[0] for row in self.more]) for one in (model, other))
         off = numbers - plain
+        if float(off.abs().mean()) <= TOLERANCE:
+            return []
         finding = other_weights(column, off, plain - away)
         if finding is None and column in DROPPED and float((numbers < plain).float().mean()) >= LOWER:
             rows = torch.arange(len(lengths)).repeat_interleave(lengths)

@@ -234,10 +234,11 @@ def sign_of_kl(k1: Line, mask: Mask) -> list[Finding]:
     """The mean of recorded k1 over responses against its own standard error, where no exact KL is to be had.
 
     A mean below 0 by more than four errors proves that the tokens were not drawn from the policy (or the sign is
-    wrong); a smaller one is noise (NK21). With few responses the error is itself uncertain.
+    wrong); a smaller one is noise (NK21). With few responses the error is itself uncertain. Rounding has a sign too:
+    where it is all that there is, nothing is tested.
     """
     per_response = in_float64(k1.masked_fill(~mask, 0)).sum(1)
-    if len(per_response) < 8:
+    if len(per_response) < 8 or float(k1.masked_fill(~mask, 0).abs().max()) <= FLOAT32.largest:
         return []
     mean, error = float(per_response.mean()), float(per_response.std()) / math.sqrt(len(per_response))
     if mean >= 0 or error == 0:

@@ -1,4 +1,5 @@
-"""Health bands: what the metrics of a run say about its course. Nothing here proves a defect, so all are warnings.
+"""Health bands: what the metrics of a run say about its course. Nothing here proves a defect, so all are warnings while
+the run goes on. A policy that has collapsed when its run ends is no longer a warning (`at_the_end`).
 
 Each band is a pure function of the rows of `metrics.jsonl` up to now, judges the last of them, and gives a message
 with its numbers, or None. Means are over several rows, so that noise does not cross a limit.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean
 from typing import Any
 
@@ -23,6 +24,10 @@ CLIPPED, DRIFTED = 0.3, 0.05  # clip fraction; nats per token from the old polic
 WARM = 50  # steps after which the value model should explain something
 FARTHEST = 25.0  # nats per response
 FALL = 0.25  # of the held-out score, in standard deviations of the SFT model's scores
+SHORT = 0.5  # of the length of the first steps
+FLAT = 0.25  # of the entropy of the first steps
+ALIKE = 0.5  # of the distinct 2-grams of the first steps
+REPEATED = 0.15  # more repeated 2-grams in a response than in the first steps
 SURE = 4.0  # standard errors
 
 
@@ -51,11 +56,12 @@ def clipped(rows: Sequence[Row], run: Run) -> Told | None:
 
 
 def unexplained(rows: Sequence[Row], run: Run) -> Told | None:
-    """H3: mean explained variance of ten steps, all of them after the fiftieth."""
-    values = _last([row for row in rows[-10:] if row["step"] > WARM], "value/explained_variance", 10)
-    if len(values) < 10 or mean(values) >= 0:
+    """H3: explained variance was below 0 at each of ten steps, or in the mean of ten after the fiftieth."""
+    values = _last(rows, "value/explained_variance", 10)
+    late = len(rows) >= 10 and rows[-10]["step"] > WARM
+    if len(values) < 10 or not (max(values) < 0 or (late and mean(values) < 0)):
         return None
-    return f"After {WARM} steps the value model explains nothing: {mean(values):.2f}.", {"mean": mean(values)}
+    return f"The value model explains nothing: {mean(values):.2f} in ten steps.", {"mean": mean(values)}
 
 
 def lengthening(rows: Sequence[Row], run: Run) -> Told | None:
@@ -70,6 +76,34 @@ def lengthening(rows: Sequence[Row], run: Run) -> Told | None:
     return message, _n(first, recent)
 
 
+def shortening(rows: Sequence[Row], run: Run) -> Told | None:
+    """H9: responses have half the length that they had in the first five steps."""
+    return _shrunk(rows, "length/mean", SHORT, "Responses shrank from {:.1f} to {:.1f} tokens.")
+
+
+def flattened(rows: Sequence[Row], run: Run) -> Told | None:
+    """H10: entropy is a quarter of what it was in the first five steps, however slowly it fell."""
+    return _shrunk(rows, "policy/entropy", FLAT, "Entropy is down from {:.3g} to {:.3g} nats a token.")
+
+
+def alike(rows: Sequence[Row], run: Run) -> Told | None:
+    """H11: a step's responses have half as many distinct 2-grams as in the first five steps."""
+    return _shrunk(
+        rows, "text/distinct_2", ALIKE, "Of the 2-grams of a step {1:.0%} are distinct, at first {0:.0%} were."
+    )
+
+
+def repetitive(rows: Sequence[Row], run: Run) -> Told | None:
+    """H12: a response repeats more of its own 2-grams than in the first five steps."""
+    values = _values(rows, "text/repeated_2")
+    if len(values) < 8:
+        return None
+    first, recent = mean(values[:5]), mean(values[-3:])
+    if recent - first <= REPEATED:
+        return None
+    return f"Responses repeat {recent:.0%} of their own 2-grams, at first {first:.0%}.", _n(first, recent)
+
+
 def far(rows: Sequence[Row], run: Run) -> Told | None:
     """H5: exact KL of the last rollout."""
     return _above(rows, "kl/exact", FARTHEST, "The policy is {:.1f} nats a response away from the reference.", 1)
@@ -77,7 +111,7 @@ def far(rows: Sequence[Row], run: Run) -> Told | None:
 
 def overoptimised(rows: Sequence[Row], run: Run) -> Told | None:
     """H6: the held-out score fell twice in a row, by a quarter in all, while the score of the rollouts rose."""
-    evaluated = [(i, float(row["validation/score"])) for i, row in enumerate(rows) if "validation/score" in row][-3:]
+    evaluated = _evaluated(rows)[-3:]
     if len(evaluated) < 3 or evaluated[-1][0] != len(rows) - 1:
         return None
     (place, high), (_, middle), (_, low) = evaluated
@@ -86,6 +120,25 @@ def overoptimised(rows: Sequence[Row], run: Run) -> Told | None:
         return None
     message = f"The held-out score fell from {high:.2f} to {low:.2f}, that of the rollouts rose to {now:.2f}."
     return message, {"before": high, "now": low, "rollouts_before": before, "rollouts_now": now}
+
+
+def falling(rows: Sequence[Row], run: Run) -> Told | None:
+    """H13: two held-out scores in a row are a quarter under the best before them."""
+    evaluated = _evaluated(rows)
+    if len(evaluated) < 3 or evaluated[-1][0] != len(rows) - 1:
+        return None
+    scores = [score for _, score in evaluated]
+    best, now = max(scores[:-2]), max(scores[-2:])
+    if best - now <= FALL:
+        return None
+    return f"The held-out score was {best:.2f}, and is {scores[-1]:.2f}.", _n(best, scores[-1])
+
+
+def _evaluated(rows: Sequence[Row]) -> list[tuple[int, float]]:
+    """Places of the rows with a held-out score, and the scores."""
+    return [
+        (i, float(row["validation/score"])) for i, row in enumerate(rows) if row.get("validation/score") is not None
+    ]
 
 
 def endless(rows: Sequence[Row], run: Run) -> Told | None:
@@ -137,6 +190,11 @@ BANDS: dict[str, tuple[Callable[[Sequence[Row], Run], Told | None], str]] = {
     "H6": (overoptimised, "stop at the best evaluation, or raise kl_coef"),
     "H7": (endless, "raise missing_eos.value"),
     "H8": (drifted, "lower optimizer.learning_rate, or take fewer epochs"),
+    "H9": (shortening, "the reward model likes short answers: see what heed doctor says of it before the run"),
+    "H10": (flattened, "lower optimizer.learning_rate, or raise kl_coef: the policy has become one answer"),
+    "H11": (alike, "raise kl_coef: the policy gives every prompt the same answer"),
+    "H12": (repetitive, "the reward model likes repetition: see samples.jsonl, and rank such answers"),
+    "H13": (falling, "take the checkpoint of the best evaluation, raise kl_coef, or stop earlier"),
     "NK22": (paid_by_kl, ""),
     "NK23": (lowered_price, ""),
 }
@@ -155,6 +213,20 @@ def judge(rows: Sequence[Row], run: Run) -> list[Finding]:
 def replay(rows: Sequence[Row], run: Run) -> list[tuple[int, Finding]]:
     """What `judge` says after each row, with the row's step."""
     return [(row["step"], found) for i, row in enumerate(rows) for found in judge(rows[: i + 1], run)]
+
+
+COLLAPSE = ("H1", "H4", "H5", "H6", "H7", "H9", "H10", "H11", "H12", "H13")
+"""Bands that say what a policy has become, rather than how it is trained."""
+ENDING = 5  # last steps of a run
+
+
+def at_the_end(rows: Sequence[Row], run: Run) -> list[Finding]:
+    """The bands of collapse that a run's last steps leave, as errors: this is the policy that it hands on."""
+    last = {found.id: found for step, found in replay(rows, run) if step > rows[-1]["step"] - ENDING}
+    return [
+        replace(last[name], severity="error", message=f"The run ends like this: {last[name].message}")
+        for name in COLLAPSE if name in last
+    ]  # fmt: skip
 
 
 def frozen(kl_coef: float) -> Finding:
@@ -184,6 +256,15 @@ def _above(rows: Sequence[Row], name: str, limit: float, message: str, count: in
     if len(values) < count or mean(values) <= limit:
         return None
     return message.format(mean(values)), {"mean": mean(values), "limit": limit}
+
+
+def _shrunk(rows: Sequence[Row], name: str, share: float, message: str) -> Told | None:
+    """The mean of three steps is under a share of that of the first five."""
+    values = _values(rows, name)
+    if len(values) < 8:
+        return None
+    first, recent = mean(values[:5]), mean(values[-3:])
+    return None if recent >= share * first else (message.format(first, recent), _n(first, recent))
 
 
 def _negative(rows: Sequence[Row]) -> tuple[float, float] | None:

@@ -6,12 +6,14 @@ passed over: T0 is then "not tested", and the setting named.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from heed.doctor.findings import Finding, finding
 
 Settings = Mapping[str, Any]
+SAME = 1e-4  # share by which temperatures may differ: some trainers add 1e-7 to theirs
 
 
 def _at_least(limit: float) -> Callable[[Any], bool]:
@@ -115,7 +117,7 @@ def _may_hold_all(k: Any, vocab: int | None, largest_id: int | None) -> bool:
 def _temperature(value: Any, scored: float | None) -> list[Finding]:
     if value == 0 and not isinstance(value, bool):
         return [finding("NK5", "The sampler was run at temperature 0, which draws nothing.", test="T0")]
-    if value is None or scored is None or value == scored:
+    if value is None or scored is None or (_is_number(value) and math.isclose(value, scored, rel_tol=SAME)):
         return []
     message = (
         f"Tokens were drawn at temperature {value} and scored at {scored}. If the trainer does score at {value}, "

@@ -104,6 +104,9 @@ def test_t6_sign_without_models() -> None:
     (found,) = checks.sign_of_kl(spread - 6, mask)
     assert (found.id, found.evidence["z"]) == ("T6", pytest.approx(-6 / 1.19, abs=0.01))
     assert checks.sign_of_kl(spread[:4] - 6, mask[:4]) == []  # four responses prove nothing
+    rounding = 1e-5 * (spread / 50 - 1)  # always below 0, and no more than another batch does
+    assert checks.sign_of_kl(rounding, mask) == []
+    assert ids(checks.sign_of_kl(rounding * 200, mask)) == ["T6"]
 
 
 class TestT12Mask:

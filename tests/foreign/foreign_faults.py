@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from library import (
+from foreign_trainer import (
     EOS,
     LONGEST,
     PAD,
@@ -307,7 +307,7 @@ FAULTS = [
         changed(mask=lambda row: [int(token != EOS) for token in row["response_ids"]]),
     ),
     Fault(
-        "response tokenised again", "NK17", changed(scored_response_ids=lambda row: row["response_ids"][:-1] + [WORDS])
+        "response tokenised again", "NK17", changed(scored_response_ids=lambda row: [*row["response_ids"][:-1], WORDS])
     ),
     Fault("prompt of another template", "NK18", changed(scored_prompt_ids=lambda row: [EOS, *row["prompt_ids"]])),
     Fault("the reference reads another prompt", "NK18", changed(ref_prompt_ids=lambda row: row["prompt_ids"][1:])),

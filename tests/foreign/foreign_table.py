@@ -1,6 +1,6 @@
 """The whole proof: every fault in rollouts of another trainer, with and without log-probabilities, and healthy files.
 
-    python tests/foreign/table.py [--seeds 3] [--only WORDS] [--kinds gpt2,llama]
+    python tests/foreign/foreign_table.py [--seeds 3] [--only WORDS] [--kinds gpt2,llama]
 
 Exit code 1: fewer than 95 % of the single faults were named exactly, or a healthy file was not clean.
 """
@@ -25,8 +25,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from faults import FAULTS, Fault
-from library import Models, Rows, build, rollout, write
+from foreign_faults import FAULTS, Fault
+from foreign_trainer import Models, Rows, build, rollout, write
 from transformers.utils import logging as transformers_logging
 
 from heed.settings.doctor import DoctorSettings
@@ -61,7 +61,7 @@ def examined(models: Models, rows: Rows, place: Path, with_models: bool = True, 
     named = {"model": str(models.place / "policy"), "reference": str(models.place / "reference")} if with_models else {}
     started = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
-        asked = DoctorSettings(rollouts=str(path), json=str(out), device="cpu", **named, **settings)
+        asked = DoctorSettings(rollouts=str(path), json=str(out), device="cpu", **{**named, **settings})
         code = doctor.run(asked)
     verdict = json.loads(out.read_text(encoding="utf-8"))
     found = [finding["id"] for finding in verdict["findings"] if finding["severity"] != "info"]
