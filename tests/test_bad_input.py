@@ -222,7 +222,7 @@ CHECKPOINTS = {
         "give the directory",
     ),
     "half a model": (f"{SFT} --model half", "half: has no weights for lm_head.weight", "causal language model"),
-    "a torn file": (f"{SFT} --model torn", "torn: cannot be loaded: ", "give the directory of a model"),
+    "a torn file": (f"{SFT} --model torn", "torn/model.safetensors: is damaged: ", ""),
     "half an adapter": (
         f"{SFT} --model half-adapter",
         "half-adapter: holds adapter_config.json without adapter_model.safetensors",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,14 @@ def executed(place: Path, size: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("HEED_NOTEBOOK_PLACE", str(place))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(NOTEBOOK.parents[1]), os.environ.get("PYTHONPATH", "")]))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    NotebookClient(notebook, timeout=1200, kernel_name="python3", resources={"metadata": {"path": place}}).execute()
+    with ThreadPoolExecutor(1) as pool:  # its event loop must not stay behind in this thread, which browsers use later
+        pool.submit(execute, notebook, place).result()
     return notebook
+
+
+def execute(notebook: Any, place: Path) -> None:
+    resources = {"metadata": {"path": place}}
+    NotebookClient(notebook, timeout=1200, kernel_name="python3", resources=resources).execute()
 
 
 def shown(notebook: Any) -> str:

@@ -15,9 +15,9 @@ PLACE = "somewhere"
 
 
 def sections() -> Iterator[tuple[Path, str]]:
-    """A recipe's file and its stage: the file's name, or each section of `instructgpt.yaml`."""
+    """A recipe's file and its stage: the file's name, or each section where the file is called otherwise."""
     for path in sorted(RECIPES.rglob("*.yaml")):
-        if path.name == "instructgpt.yaml":
+        if path.stem.replace("_", "-") not in cli.COMMANDS:
             yield from ((path, name) for name in yaml.safe_load(path.read_text(encoding="utf-8")) if name != "set")
         else:
             yield path, path.stem

@@ -29,15 +29,15 @@ def dropping(model: nn.Module, modules: Sequence[nn.Dropout], share: float) -> I
     """Training mode with that share of dropout in some modules, and none elsewhere, for the block."""
     modes = [(module, module.training) for module in model.modules()]
     shares = [(module, module.p) for module in model.modules() if isinstance(module, nn.Dropout)]
-    for module, _ in shares:
-        module.p = 0.0
-    for module in modules:
-        module.p = share
+    for one, _ in shares:
+        one.p = 0.0
+    for chosen in modules:
+        chosen.p = share
     model.train()
     try:
         yield
     finally:
         for module, mode in modes:
             module.training = mode
-        for module, before in shares:
-            module.p = before
+        for one, before in shares:
+            one.p = before

@@ -22,7 +22,6 @@ from heed.doctor.suspects import Explanation, Ledger, Suspects
 from heed.doctor.tolerances import tolerance_of
 from heed.doctor.watch import Watch
 from heed.errors import RunError
-from heed.formulas.repetition import distinct_ngrams, repeated_ngrams
 from heed.models.policy import Observer, Policy, compare
 from heed.models.scalar_head import ValueModel
 from heed.rl.rollout import Rollout
@@ -61,7 +60,6 @@ class LiveDoctor:
         self.chart, self.watch = Chart(path and path / FILE), Watch()
         self.run = health.Run(batch, longest)
         self.rows: list[dict[str, Any]] = []
-        self.text: dict[str, float] = {}
         self.valid = True
         self.events: list[Events] = []
         self.generator = torch.Generator().manual_seed(seed)
@@ -90,7 +88,6 @@ class LiveDoctor:
         results |= self.rescoring(rollout, suspect) | self._samples(rollout, suspect)
         if step == 1:  # what PPO is about to learn
             results["reward"] = probes.length_bias(rollout.scores.tolist(), rollout.responses.lengths.tolist())
-        self.text = text_metrics(rollout)
         skipped = {"T0": CONSTRUCTED}  # this sampler has no settings but the temperature, which is one number
         if not rollout.questions:
             skipped["T1"] = CONSTRUCTED
@@ -100,7 +97,7 @@ class LiveDoctor:
 
     def follow(self, step: int, metrics: dict[str, float | None]) -> list[Finding]:
         """Judge a step by its metrics, after its update: T11, whether the policy moved, and the bands of health."""
-        self.rows.append({"step": step, **self.text, **metrics})
+        self.rows.append({"step": step, **metrics})
         results: Results = {"health": health.judge(self.rows, self.run)}
         if self.kl_target and not self.valid:
             results["health"].append(health.frozen(metrics["kl/coef"] or 0))
@@ -188,15 +185,6 @@ class LiveDoctor:
                 hint = f"{finding.hint}; or go on with --allow_biased_kl true"
                 raise RunError("ppo", f"{finding.id}: {finding.message}", hint)
         return findings
-
-
-def text_metrics(rollout: Rollout) -> dict[str, float]:
-    """How much the responses of a step repeat each other, and themselves."""
-    tokens, mask = rollout.responses.tokens, rollout.mask
-    return {
-        "text/distinct_2": float(distinct_ngrams(tokens, mask, 2)),
-        "text/repeated_2": float(repeated_ngrams(tokens, mask, 2)),
-    }
 
 
 def of_reference(reference: Policy) -> dict[str, torch.Tensor]:

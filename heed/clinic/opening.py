@@ -26,13 +26,13 @@ class TwoIds:
 def put_on(shelf: Shelf, name: str, pad: int | None, eos: tuple[int, ...]) -> None:
     """Load the weights under a checkpoint, with its tokenizer, its base's, or the ids of the file."""
     checkpoint = open_checkpoint(name, "policy")
-    under = checkpoint.base or checkpoint.path
-    if under in shelf.trunks or _has_tokenizer(checkpoint.path):
+    under = checkpoint.weights
+    place = str(Path(under).resolve()) if Path(under).is_dir() else under
+    if place in shelf.trunks or _has_tokenizer(checkpoint.path):
         return
     tokenizer = _tokenizer(checkpoint, pad, eos)
-    shelf.trunks[under] = Trunk(
-        load_causal_lm(under, shelf.pick(parameter_count(under)), shelf.device), tokenizer, under
-    )
+    model, _ = load_causal_lm(under, shelf.pick(parameter_count(under)), shelf.device)
+    shelf.trunks[place] = Trunk(model, tokenizer, under)
 
 
 def _has_tokenizer(path: str) -> bool:

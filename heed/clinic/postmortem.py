@@ -16,7 +16,7 @@ from heed.doctor import health
 from heed.doctor.causes import settle
 from heed.doctor.chart import Chart
 from heed.doctor.findings import Finding, by_severity
-from heed.doctor.verdict import Verdict
+from heed.doctor.verdict import Verdict, not_made
 from heed.records import read_objects
 from heed.rl.questions import Question
 from heed.rl.rollout import Rollout, RolloutWorker
@@ -36,7 +36,8 @@ def postmortem(path: Path, bands: health.Run, fresh: Callable[[int], tuple[Chart
         )
     file = path / FILE
     noted = [(row["step"], of_row(row)) for _, row in read_objects(file)] if file.is_file() else []
-    findings = health.at_the_end(rows, bands) + counted(noted) + counted(health.replay(rows, bands))  # first of an id
+    findings = counted(noted) + counted(health.replay(rows, bands))  # of two with one id the first is told
+    findings = ended(findings, health.at_the_end(rows, bands))
     chart, responses, tokens, unjudged = Chart(None), 0, 0, ""
     title = f"{path}, {len(rows)} steps"
     if fresh is None:
@@ -45,7 +46,7 @@ def postmortem(path: Path, bands: health.Run, fresh: Callable[[int], tuple[Chart
         chart, responses, tokens = fresh(rows[-1]["step"])
     return Verdict(
         title, chart.results, settle([*chart.findings.values(), *findings]), responses, tokens,
-        during=_during(path), skipped=chart.skipped, unjudged=unjudged,
+        during=_during(path), skipped=not_made(unjudged) | chart.skipped, unjudged=unjudged,
     )  # fmt: skip
 
 
@@ -65,6 +66,14 @@ def answer_again(
         doctor.examine(step + 1 + number, rollout)
         sizes.append((len(asked), int(responses.mask.sum())))
     return doctor.chart, sum(rows for rows, _ in sizes), sum(tokens for _, tokens in sizes)
+
+
+def ended(findings: Sequence[Finding], names: Sequence[str]) -> list[Finding]:
+    """What a policy has become by the end of its run is no warning any more."""
+    return [
+        replace(found, severity="error", message=f"{found.message} The run ends like this.")
+        if found.id in names else found for found in findings
+    ]  # fmt: skip
 
 
 def of_row(row: Mapping[str, Any]) -> Finding:

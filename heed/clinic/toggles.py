@@ -160,7 +160,7 @@ class Toggled:
 
         One of them fills the row up to the longest of the file, as where whole rows are padded on the left.
         """
-        pads = torch.cat([self.pads, torch.tensor([0, self.longest - tokens.shape[1]])]).unique()
+        pads: Tensor = torch.unique(torch.cat([self.pads, torch.tensor([0, self.longest - tokens.shape[1]])]))
         return pads[(pads >= 0) & (pads + tokens.shape[1] <= self.policy.trunk.context)]
 
     def _fitted(self, model: Policy, recorded: Tensor) -> float:
@@ -174,7 +174,7 @@ class Toggled:
             ]
             return float(torch.stack(gaps).sum())
 
-        low, high = COLDEST, HOTTEST
+        low, high, best = COLDEST, HOTTEST, 1.0
         for _ in range(5):
             ratio = (high / low) ** (1 / 12)
             best = min((low * ratio**step for step in range(13)), key=gap)

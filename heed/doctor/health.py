@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
@@ -220,13 +220,10 @@ COLLAPSE = ("H1", "H4", "H5", "H6", "H7", "H9", "H10", "H11", "H12", "H13")
 ENDING = 5  # last steps of a run
 
 
-def at_the_end(rows: Sequence[Row], run: Run) -> list[Finding]:
-    """The bands of collapse that a run's last steps leave, as errors: this is the policy that it hands on."""
-    last = {found.id: found for step, found in replay(rows, run) if step > rows[-1]["step"] - ENDING}
-    return [
-        replace(last[name], severity="error", message=f"The run ends like this: {last[name].message}")
-        for name in COLLAPSE if name in last
-    ]  # fmt: skip
+def at_the_end(rows: Sequence[Row], run: Run) -> list[str]:
+    """The bands of collapse that a run's last steps leave: this is the policy that it hands on."""
+    last = {found.id for step, found in replay(rows, run) if step > rows[-1]["step"] - ENDING}
+    return [name for name in COLLAPSE if name in last]
 
 
 def frozen(kl_coef: float) -> Finding:

@@ -97,7 +97,8 @@ def dropped(
         ranks = (weights * (lines < recorded)).sum(0) + place * (weights * (lines == recorded)).sum(0)
         if 0.5 < float((recorded - plain).square().mean().sqrt()) / spread < 2:
             fits[share] = (
-                Uniform(ranks).distance / (1 + (len(rows) / len(rows.unique()) - 1) * in_common(ranks, rows)) ** 0.5
+                Uniform(ranks).distance
+                / (1 + (len(rows) / len(rows.bincount().nonzero()) - 1) * in_common(ranks, rows)) ** 0.5
             )
     share = min(fits, key=lambda one: fits[one], default=0.0)
     if fits.get(share, ALIKE) >= ALIKE:
@@ -113,7 +114,7 @@ def in_common(values: Tokens, groups: Int[Tensor, " tokens"]) -> float:
 
     ρ = (B − W) / (B + (m − 1)·W)      B, W: mean squares between and within groups,  m: numbers a group
     """
-    _, place, sizes = groups.unique(return_inverse=True, return_counts=True)
+    _, place, sizes = torch.unique(groups, return_inverse=True, return_counts=True)
     count, size = len(sizes), len(values) / len(sizes)
     centred = in_float64(values) - in_float64(values).mean()
     means = torch.zeros(count, dtype=torch.double).index_add_(0, place, centred) / sizes

@@ -13,6 +13,14 @@ from heed.doctor.findings import TESTS, Finding
 HEALTHY, FINDINGS, NOT_JUDGED = 0, 3, 4
 """Exit codes: nothing grave was found; something was; there was too little to say either."""
 
+AFTER_A_RUN = {"T5": "only a run's first rollout can tell", "T11": "an update is needed"}
+
+
+def not_made(unfinished: str = "") -> dict[str, str]:
+    """Why tests cannot be made after a run; `unfinished`: none can, and why."""
+    reasons = dict.fromkeys(TESTS, unfinished) if unfinished else AFTER_A_RUN
+    return {test: f"not tested: {why}" for test, why in reasons.items()}
+
 
 @dataclass(frozen=True)
 class Verdict:

@@ -39,14 +39,5 @@ def write_generation_files(
 def write_tokenizer(path: Path, tokenizer: PreTrainedTokenizerBase, chat_template: str | None) -> None:
     """Write the tokenizer with the template that the model was trained with. The one in use keeps its own."""
     told = copy.deepcopy(tokenizer)
-    told.chat_template = _beginning(chat_template, tokenizer)
+    told.chat_template = chat_template
     told.save_pretrained(path)
-
-
-def _beginning(chat_template: str | None, tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """A template that spells the beginning-of-text token, where the tokenizer puts it before a text by itself:
-    `apply_chat_template` leaves that out. The tokenizer's own template is meant as it is."""
-    bos = tokenizer.bos_token_id
-    if not chat_template or chat_template == tokenizer.chat_template or bos is None:
-        return chat_template
-    return "{{ bos_token }}" + chat_template if tokenizer("")["input_ids"][:1] == [bos] else chat_template

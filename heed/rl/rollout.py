@@ -17,6 +17,7 @@ from heed.doctor.statistics import martingale_z
 from heed.formulas.advantages import missing_eos
 from heed.formulas.kl import k1, k3
 from heed.formulas.masked import masked_mean
+from heed.formulas.repetition import distinct_ngrams, repeated_ngrams
 from heed.models.answers import texts_of
 from heed.models.external_reward import ExternalReward
 from heed.models.policy import Observer, Policy, Scored, compare
@@ -144,6 +145,8 @@ def rollout_metrics(
         "policy/entropy": float(masked_mean(scored.entropy, mask)),
         "length/mean": float(rollout.responses.lengths.float().mean()),
         "length/eos_rate": float(rollout.finished.float().mean()),
+        "text/distinct_2": float(distinct_ngrams(rollout.responses.tokens, mask, 2)),
+        "text/repeated_2": float(repeated_ngrams(rollout.responses.tokens, mask, 2)),
     }
 
 

@@ -56,6 +56,9 @@ def run(settings: PPOSettings) -> Path:
     generator = seed_everything(settings.seed, device)
     with RunDir.create(settings) as run_dir:
         ppo = prepare(settings, inputs, device, generator)
+        notes = [*lineage(inputs.sft, inputs.reward), *map(check_saveable, (ppo.roles.policy, ppo.roles.value))]
+        for note in filter(None, notes):
+            log.info("%s", note)
         doctor = live_doctor(settings, ppo.roles, run_dir.path)
         price = KLPrice(settings.kl_coef, settings.kl_target, settings.kl_horizon, settings.batch)
         worker, update, held_out, order = ppo.worker, ppo.update, ppo.held_out, ppo.order
@@ -181,9 +184,6 @@ def read(settings: PPOSettings) -> Inputs:
 def prepare(settings: PPOSettings, inputs: Inputs, device: torch.device, generator: torch.Generator) -> Prepared:
     """Load the models and put together what a step consists of."""
     roles = load(settings, inputs, device)
-    notes = [*lineage(inputs.sft, inputs.reward), check_saveable(roles.policy), check_saveable(roles.value)]
-    for note in filter(None, notes):
-        log.info("%s", note)
     missing_eos = settings.missing_eos.mode, settings.missing_eos.value
     worker = RolloutWorker(
         roles, inputs.template, settings.sampling, settings.microbatch, missing_eos, generator

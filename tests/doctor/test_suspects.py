@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from heed.doctor.events import Context
-from heed.doctor.samplers import Suspect
-from heed.doctor.suspects import Chain, Explanation, Ledger, Suspects
+from heed.doctor.samplers import GREEDY, REFERENCE, Suspect, suspect
+from heed.doctor.suspects import Chain, Chains, Explanation, Ledger, Suspects, affordable, finer
 
 EOS = 0
 P = torch.tensor([0.1, 0.5, 0.3, 0.1])
@@ -125,3 +125,70 @@ class TestBest:
     def test_a_sampler_that_reports_the_policy_itself_tells_nothing(self) -> None:
         misses = {self.good: 60.0, self.fair: 0.1}
         assert self.ledger(misses=misses, distance=0.9, tokens=1000).best() == Explanation(self.good, 30.0)
+
+
+class TestTwoAtOnce:
+    cold, punished = suspect("temperature", 0.7), suspect("repetition_penalty", 1.2)
+
+    def ledger(self, gains: dict[Chain, float], misses: dict[Chain, float] | None = None) -> Ledger:
+        none = dict.fromkeys(gains, 0.0)
+        return Ledger(gains, dict(gains), misses or none, 100.0 if misses else 0.0, 1000)
+
+    def test_what_is_tried_next(self) -> None:
+        chains = self.ledger(
+            {(self.cold,): 50.0, (self.punished,): 20.0, (Suspect("NK13", REFERENCE),): 5.0}
+        ).together()
+        assert (self.cold, self.punished) in chains and (self.punished, self.cold) in chains
+        assert not any(REFERENCE in (one.setting for one in chain) for chain in chains if len(chain) > 1)
+        singles = [chain[0] for chain in chains if len(chain) == 1]
+        assert self.cold in singles and suspect("temperature", 0.7 * 0.96) in singles
+
+    def test_numbers_beside_one(self) -> None:
+        assert [one.number for one in finer(suspect("top_k", 5))] == [5, 3, 4, 5, 6, 7, 8]
+        assert [one.number for one in finer(suspect("top_p", 0.98))] == [0.98, 0.9016, 0.9212, 0.9408, 0.9604, 0.9996]
+        assert finer(Suspect("NK5", GREEDY)) == [Suspect("NK5", GREEDY)]
+
+    def test_two_must_explain_what_one_does_not(self) -> None:
+        alone, both = (self.cold,), (self.cold, self.punished)
+        one = self.ledger({alone: 50.0})
+        # three chains: ln 3 and the usual 9.2 nats more
+        for gain, wanted in ((59.0, alone), (61.0, both)):
+            more = self.ledger({alone: 50.0, both: gain, (self.punished, self.cold): 1.0})
+            assert one.settled(more) == Explanation(wanted, 50.0 if wanted == alone else gain)
+
+    def test_recorded_numbers_need_a_quarter_of_the_misfit(self) -> None:
+        alone, both = (self.cold,), (self.cold, self.punished)
+        for left, wanted in ((6.0, alone), (4.0, both)):
+            more = self.ledger({alone: 50.0, both: 50.0}, {alone: 20.0, both: left})
+            settled = self.ledger({alone: 50.0}, {alone: 20.0}).settled(more)
+            assert settled is not None and settled.suspects == wanted
+
+    def test_two_cuts_are_one_cause(self) -> None:
+        cut, both = suspect("top_k", 5), (suspect("top_k", 5), suspect("top_p", 0.9))
+        more = self.ledger({(cut,): 50.0, both: 90.0})
+        assert self.ledger({(cut,): 50.0}).settled(more) == Explanation((cut,), 50.0)
+
+    def test_where_no_single_one_does(self) -> None:
+        both = (self.cold, self.punished)
+        assert Ledger().settled(self.ledger({both: 30.0})) == Explanation(both, 30.0)
+        assert Ledger().settled(Ledger()) is None
+
+
+def test_chains_weigh_as_singles_do_until_enough_is_weighed() -> None:
+    rows = torch.tensor([[1, 2, 0], [1, 1, 2]])
+    context = Context.of(torch.full((2, 1), 3), torch.ones(2, 1).bool(), rows, torch.ones(2, 3).bool())
+    logits, ledgers = P.log().repeat(6, 1), []
+    chain = (suspect("temperature", 0.5),)
+    for most in (100, 4):
+        chains = Chains(context, (EOS,), chains=[chain], most=most)
+        chains(logits, logits, rows.flatten(), torch.arange(6))
+        ledgers.append(chains.ledger)
+    assert [ledger.tokens for ledger in ledgers] == [6, 4]
+    singles = weighed(rows.tolist())
+    assert ledgers[0].gains[chain] == pytest.approx(singles.gains[chain])
+    assert ledgers[0].divergences[chain] == pytest.approx(singles.divergences[chain])
+
+
+def test_what_may_be_weighed_is_bounded() -> None:
+    assert affordable([()] * 100, 50_000) == 300
+    assert affordable([()] * 1000, 250_000) == 128  # fewer would tell nothing

@@ -185,3 +185,33 @@ class TestPolicyOfAlarms:
         watch({"T6": Martingale(-7.0, 1.0, choices=60)})
         watch.restart()
         assert watch({"T6": Martingale(-7.0, 1.0, choices=60)}) == []
+
+
+class TestItGoesOn:
+    at = staticmethod(TestPolicyOfAlarms.at)
+
+    def again(self, watch: Watch) -> Watch:
+        other = Watch()
+        other.load_state_dict(watch.state_dict())
+        return other
+
+    def test_what_was_suspicious_still_is(self) -> None:
+        watch = Watch()
+        watch(self.at(-4.5))
+        assert [found.severity for found in self.again(watch)(self.at(-4.5))] == ["error"]
+
+    def test_what_adds_up_still_does(self) -> None:
+        watch = Watch()
+        for _ in range(3):
+            assert watch(self.at(-2.5)) == []
+        assert len(self.again(watch)(self.at(-2.5))) == 1  # the fourth: −10 / √4
+
+    def test_every_sum_comes_back(self, language: Any, generator: torch.Generator) -> None:
+        watch = Watch()
+        watch(language.sums(language.draw(6, generator), generator))  # few enough that nothing is begun anew
+        other = self.again(watch)
+        assert set(other.recent) == set(watch.recent) and set(other.total) == set(watch.total)
+        more = language.sums(language.draw(24, generator), generator)
+        assert other(more) == watch(more) and other.z == watch.z
+        counted = [name for name, one in watch.total.items() if getattr(one, "wave", None) is not None]
+        assert counted  # an exact tail is there too

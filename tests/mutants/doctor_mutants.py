@@ -9,10 +9,17 @@ DOCTOR_TESTS = {
     "doctor/events": ["test_events.py"],
     "doctor/checks": ["test_checks.py"],
     "doctor/sampler_settings": ["test_sampler_settings.py"],
-    "doctor/likeness": ["test_causes.py"],
+    "doctor/likeness": ["test_causes.py", "test_likeness.py"],
     "doctor/suspects": ["test_suspects.py"],
+    "doctor/samplers": ["test_samplers.py"],
     "doctor/causes": ["test_causes.py", "test_checks.py"],
-    "doctor/watch": ["test_watch.py::TestPolicyOfAlarms"],
+    "doctor/watch": ["test_watch.py::TestPolicyOfAlarms", "test_watch.py::TestItGoesOn"],
+    "doctor/columns": ["test_rollout_files.py"],
+    "doctor/rollouts": ["test_rollout_files.py"],
+    "doctor/audit": ["test_verdict.py"],
+    "doctor/verdict": ["test_verdict.py"],
+    "doctor/chart": ["test_verdict.py"],
+    "doctor/health": ["test_health.py"],
 }
 """Which files of tests/doctor/ prove a module."""
 
@@ -66,17 +73,15 @@ EVENTS = [
         "doctor/events",
         "Context.before",
         ("time < columns[:, None]", "time <= columns[:, None]", "the token stands in its own context"),
-        ("(self.counted if responses else self.mask)[rows] & ", "", "padding stands in the context"),
+        ("self.mask)[rows] & ", "self.mask)[rows] | ", "padding stands in the context"),
+        ("self.counted if responses else self.mask", "self.mask", "the prompt is of the response"),
     ),
     *twins(
         "doctor/events",
         "closing",
         ("(columns - back)", "(columns - 1)", "the last token twice"),
-        (
-            "in_context(before[:, size - 1 :]",
-            "in_context(before[:, size - 2 : -1]",
-            "the middle of the 3-gram is forbidden",
-        ),
+        ("range(1, size)", "range(1, 2)", "a 2-gram is enough"),
+        ("time - back", "time - back - 1 + 1 * (back > 1)", "the last token is not compared"),
     ),
     *twins(
         "doctor/events",
@@ -104,15 +109,14 @@ CHECKS = [
         "rescore_gap",
         ("(scored - sampled)", "(sampled - scored)", "the mean gap has the other sign"),
         ("[mask.cpu()]", ".flatten()", "padding is compared"),
-        ("_within(tolerance,", "_within(NUMERICAL,", "float32 gets the tolerance of what is not known"),
-        ("if _within(NUMERICAL, mean, p99, largest):", "if True:", "a large gap is numerical"),
+        ("_within(tolerance, mean", "_within(NUMERICAL, mean", "float32 gets the tolerance of anything"),
     ),
     *twins(
         "doctor/checks",
         "_within",
-        ("abs(mean) <= tolerance.mean", "mean <= tolerance.mean", "a large negative gap is within"),
-        ("largest <= tolerance.largest", "True", "one token may be far off"),
-        ("p99 <= tolerance.p99", "True", "many tokens may be far off, each way"),
+        ("abs(mean) <= tolerance.mean", "mean <= tolerance.mean", "a large negative gap is numerical"),
+        ("largest <= tolerance.largest and", "", "one token may be anywhere"),
+        ("p99 <= tolerance.p99 and", "", "every token may be off"),
     ),
     *twins(
         "doctor/checks",
@@ -124,6 +128,8 @@ CHECKS = [
         "doctor/checks",
         "identity_at_start",
         ("if kl > 0:", "if kl < 0:", "the sign of KL is not looked at"),
+        ("largest <= tolerance.largest", "largest <= 1e-5", "another batch is another reference"),
+        ("exact_kl is None and not", "not", "an exact difference is rounding"),
         (".sum(1).mean()", ".mean()", "nats a token, not a response"),
     ),
     *twins(
@@ -149,6 +155,7 @@ CHECKS = [
         "doctor/checks",
         "sign_of_kl",
         ("if z > -4:", "if z > 4:", "noise is never noise"),
+        ("or float(k1.masked_fill(~mask, 0).abs().max()) <= FLOAT32.largest", "", "rounding has a sign"),
         ("/ math.sqrt(len(per_response))", "", "the deviation of one response for that of the mean"),
         ("mean >= 0 or", "mean <= 0 or", "positive KL is wrong"),
     ),
@@ -159,6 +166,13 @@ SUSPECTS = [
         "doctor/suspects",
         "Ledger.best",
         ("<= SAME * self.distance", "<= self.distance", "a suspect that is no better gives the numbers"),
+        ("<= EXACT * self.distance", "<= self.distance", "near is exact"),
+        ("same or", "True or", "any cause is as good as the one of largest gain"),
+        ("same or", "", "weaker numbers of the cause are not looked at"),
+        ("-self.gains[chain])", "self.gains[chain])", "the smallest gain comes first"),
+    ),
+    *twins(
+        "doctor/suspects", "Ledger.has_recorded", ("PLAIN * self.tokens", "PLAIN", "who reports the policy is believed")
     ),
     *twins(
         "doctor/suspects",
@@ -169,8 +183,22 @@ SUSPECTS = [
     ),
     *twins(
         "doctor/suspects",
-        "Ledger.has_recorded",
-        ("PLAIN * self.tokens", "PLAIN", "a sampler that reports the policy itself is believed"),
+        "Ledger.settled",
+        ("/ 4 else", "* 4 else", "two settings need not be nearer than one"),
+        ("+ needed else", "else", "any second setting is taken along"),
+        ("+ math.log(len(more.gains))", "", "many chains are as convincing as one"),
+        ("len({found.cause for found in both.suspects}) == 1", "False", "two cuts are two causes"),
+    ),
+    *twins(
+        "doctor/suspects",
+        "fit_together",
+        ("one.name != other.name and", "", "two numbers of a setting at once"),
+        ("one.name not in alone and", "", "the reference is a setting like others"),
+    ),
+    *twins(
+        "doctor/suspects",
+        "Chains.__call__",
+        ("self.most - self.ledger.tokens", "self.most", "every piece has the whole room"),
     ),
     *twins(
         "doctor/suspects",
@@ -211,7 +239,18 @@ CAUSES = [
         ('replace(found, severity="error") if "fits" in found.evidence else found', "found", "a fit stays a warning"),
         ('random and found.evidence.get("test") in COMPARED', "False", "comparisons of random scores count"),
         ('found.id == "NK6" or not', "not", "what explains the comparisons is dropped with them"),
-        ('"tests" in found.evidence and _is_void', "False and _is_void", "a fit stands beside the exact cause"),
+        ('"tests" in found.evidence and', "False and", "a fit stands beside the exact cause"),
+        ("and not _is_apart(found)", "", "dropout of the file voids exact scoring"),
+    ),
+    *twins(
+        "doctor/causes",
+        "_is_void",
+        ('reproduced and not found.evidence.get("exact", False)', "reproduced", "what gives the numbers is void"),
+        ("random and not _is_apart(found)", "False", "what fits random scores is believed"),
+    ),
+    *twins(
+        "doctor/causes",
+        "settle",
         ("known and bare", "False", "symptoms are told beside their cause"),
         ('or "gap" in found.evidence', "", "a warning explains nothing"),
     ),
@@ -248,20 +287,167 @@ LIKENESS = [
 
 SETTINGS = [
     *twins(
+        "doctor/likeness",
+        "rounded",
+        ("and in_step > IN_STEP", "", "as far off is rounding"),
+        ("ROUNDED[0] < float", "0 < float", "much nearer is rounding"),
+        ("< ROUNDED[1]", "< 1e9", "much farther is rounding"),
+        ("* len(a) ** 0.5", "* 100", "a few tokens prove as much as many"),
+    ),
+]
+
+SAMPLERS = [
+    *twins(
+        "doctor/samplers",
+        "_changed",
+        (
+            "logits / one.number, logits * one.number",
+            "logits * one.number, logits / one.number",
+            "repetition is rewarded",
+        ),
+        ("logits > 0, logits", "logits < 0, logits", "the sign of a logit is not looked at"),
+        ("(piece.drawn > 0)", "piece.drawn", "presence counts as often as it is"),
+        ("one.number * piece.drawn", "one.number * (piece.drawn > 0)", "frequency counts once"),
+        ("piece.positions < one.number", "piece.positions <= one.number", "a minimum length of one more"),
+        ("one.number - 1)", "one.number)", "forced one place late"),
+        ("forced & ~piece.ends", "forced & piece.ends", "forced to write anything else"),
+    ),
+    *twins(
+        "doctor/samplers",
+        "_other",
+        ("< one.number).sum(1", "<= one.number).sum(1", "one token too many in the nucleus"),
+        ("p < one.number * p.amax", "p > one.number * p.amax", "the likeliest are cut"),
+        ("1 if one.name == GREEDY else", "", "greedy draws from all"),
+        ("(logits + piece.ref_logits) / 2", "logits", "between is the policy"),
+    ),
+    *twins(
+        "doctor/samplers",
+        "drawn_by",
+        ("key=lambda one: one.stage", "key=lambda one: -one.stage", "cuts come first"),
+        ("one.stage >= 3 and not scaled", "False", "cuts before the temperature"),
+        ("logits if scaled else logits / piece.temperature", "logits", "the temperature is lost"),
+    ),
+    *twins("doctor/samplers", "Piece.drawn", ("responses=True", "responses=False", "what was asked was drawn")),
+]
+
+FILES = [
+    *twins(
+        "doctor/columns",
+        "check_row",
+        ("not row[name]", "False", "empty ids pass"),
+        ("name not in COLUMNS", "False", "unknown columns pass"),
+        ("row.keys() != first.keys()", "False", "rows of other columns pass"),
+    ),
+    *twins(
+        "doctor/columns",
+        "_check_ids",
+        ("isinstance(item, bool) or", "", "true is a token id"),
+        ("0 <= item <= LARGEST_ID", "item <= LARGEST_ID", "ids below 0 pass"),
+        ("0 <= item <= LARGEST_ID", "0 <= item", "ids of any size pass"),
+    ),
+    *twins(
+        "doctor/columns",
+        "_check_numbers",
+        ("or len(value) != count", "", "lists of any length pass"),
+        ("abs(item) > LARGEST_NUMBER", "False", "numbers that are no float pass"),
+        ('name == "mask" or not isinstance(item, bool)', "True", "true is a log-probability"),
+    ),
+    *twins("doctor/columns", "_check_each", ("value not in accepted", "False", "half a mask passes")),
+    *twins(
+        "doctor/columns", "_check_special", ("not 0 <= item <= LARGEST_ID", "item > LARGEST_ID", "an end of −1 passes")
+    ),
+    *twins("doctor/columns", "_check_rest", ("or version != version", "", "a version that is not itself passes")),
+    *twins(
+        "doctor/rollouts",
+        "of_rows",
+        ("counted.flip(1).cummax(1).values.flip(1)", "counted", "a hole in a mask is an end"),
+        ("(is_eos & before)", "is_eos", "an end far after the mask was written"),
+        (
+            "torch.isin(responses, torch.tensor(eos, dtype=torch.long))",
+            "(responses == max(eos, default=-1))",
+            "one end only",
+        ),
+    ),
+    *twins("doctor/rollouts", "Rollouts.finite", ("line[self.written]", "line", "numbers beyond the end count")),
+    *twins("doctor/rollouts", "Rollouts.initial", ("if marked", "", "every row is marked")),
+    *twins("doctor/rollouts", "read_rollouts", ("len(rows) - len(counting)", "0", "rows are left out silently")),
+    *twins(
         "doctor/sampler_settings",
         "sampler_settings",
-        ("HARMLESS[name][1](value) or", "False or", "neutral settings are wrong"),
-        ("value is None or", "", "what is not set is wrong"),
-        ('name == "top_k" and _may_hold_all(value, vocab, largest_id)', "False", "an unknown vocabulary is small"),
-        ('name == "top_k" and _holds_all(value, vocab)', "False", "the whole vocabulary is a cut"),
-        ("in _distinct(rows)", "in _distinct(rows[:1])", "the first response alone is judged"),
+        ("value in ([], {})", "False", "an empty list is a setting"),
+        ("name not in HARMLESS or", "False or", "what is not known is passed over"),
+        ('name == "top_k" and _holds_all(value, vocab)', "False", "a cut of nothing is a cut"),
     ),
+    *twins("doctor/sampler_settings", "_holds_all", ("k >= vocab", "k > vocab", "a top-k of all tokens cuts")),
+    *twins("doctor/sampler_settings", "_may_hold_all", ("k > largest_id", "False", "an unknown vocabulary is small")),
     *twins(
         "doctor/sampler_settings",
         "_temperature",
-        ("value == 0 and", "value == 1 and", "greedy at temperature 1"),
-        ("or value == scored", "", "the same temperature twice is wrong"),
-        ("or scored is None", "", "an unknown temperature is wrong"),
+        ("math.isclose(value, scored, rel_tol=SAME)", "value == scored", "1e-7"),
+    ),
+    *twins("doctor/sampler_settings", "_is", ("isinstance(value, bool) == isinstance(one, bool)", "True", "1 is true")),
+]
+
+VERDICTS = [
+    *twins(
+        "doctor/audit",
+        "audit",
+        ("policy[first], reference[first], written[first]", "policy, reference, written", "all rows are the first"),
+    ),
+    *twins(
+        "doctor/audit",
+        "too_few",
+        ("or tokens >= FEW_TOKENS", "", "long responses are too few"),
+        ("responses >= FEW_RESPONSES", "responses > FEW_RESPONSES", "64 are too few"),
+    ),
+    *twins(
+        "doctor/audit",
+        "says_nothing",
+        ("responses < TOO_FEW_RESPONSES or", "", "one response is enough"),
+        ("or tokens < TOO_FEW_TOKENS", "", "a few tokens are enough"),
+    ),
+    *twins(
+        "doctor/verdict", "Verdict.code", ("NOT_JUDGED if self.unjudged else HEALTHY", "HEALTHY", "nothing is healthy")
+    ),
+    *twins("doctor/chart", "outcome", ('return skipped or "passed"', 'return "passed"', "by construction is passed")),
+    *twins(
+        "doctor/chart",
+        "Chart.take",
+        ("by_severity([*self.results.get(test, []), *findings])", "findings", "a later pass undoes a failure"),
+    ),
+    *twins("doctor/chart", "Chart.load_state_dict", ("[: self.lines]", "", "lines of lost steps stay")),
+    *twins("doctor/chart", "Chart._write", ("self.file.unlink(missing_ok=True)", "pass", "an older run's file stays")),
+]
+
+HEALTH = [
+    *twins(
+        "doctor/health",
+        "_shrunk",
+        ("recent >= share * first", "recent > share * first", "at the border"),
+        ("values[:5]", "values[-5:]", "the last steps are the first"),
+        ("len(values) < 8", "False", "a few steps are enough"),
+    ),
+    *twins(
+        "doctor/health",
+        "unexplained",
+        ("max(values) < 0", "min(values) < 0", "once below 0 is enough"),
+        ("late and", "", "the first fifty steps count"),
+        ("len(values) < 10 or", "", "nine steps are enough"),
+    ),
+    *twins(
+        "doctor/health", "repetitive", ("recent - first <= REPEATED", "recent <= REPEATED", "all repetition counts")
+    ),
+    *twins(
+        "doctor/health",
+        "falling",
+        ("max(scores[:-2])", "scores[0]", "the first is the best"),
+        ("max(scores[-2:])", "scores[-1]", "once is enough"),
+    ),
+    *twins(
+        "doctor/health",
+        "at_the_end",
+        ("for name in COLLAPSE if name in last", "for name in sorted(last)", "training makes a policy unhealthy"),
+        ('step > rows[-1]["step"] - ENDING', "True", "what has passed is held against it"),
     ),
 ]
 
@@ -279,6 +465,14 @@ WATCH = [
         ("abs(z) > STOP", "z > STOP", "negative deviations are never grave"),
         ("or name in self.suspicious", "", "twice is as once"),
     ),
+    *twins(
+        "doctor/watch",
+        "Watch.load_state_dict",
+        ('set(state["suspicious"])', "set()", "what was suspicious is forgotten"),
+        ('state["rollouts"]', "0", "rollouts are counted anew"),
+    ),
 ]
 
-DOCTOR_MUTANTS: list[Mutant] = [*STATISTICS, *EVENTS, *CHECKS, *SUSPECTS, *CAUSES, *LIKENESS, *SETTINGS, *WATCH]
+DOCTOR_MUTANTS: list[Mutant] = [
+    *STATISTICS, *EVENTS, *CHECKS, *SUSPECTS, *SAMPLERS, *CAUSES, *LIKENESS, *FILES, *VERDICTS, *HEALTH, *WATCH,
+]  # fmt: skip

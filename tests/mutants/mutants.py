@@ -33,6 +33,7 @@ TESTS = {
     "overlap": ["test_overlap.py"],
     "scored_rankings": ["test_scored_rankings.py"],
     "frontier": ["test_frontier.py"],
+    "repetition": ["test_repetition.py"],
 }
 """Which files of tests/formulas/ prove the formulas of a module."""
 
@@ -907,6 +908,24 @@ FRONTIER = [
     ),
 ]
 
+REPETITION = [
+    *twins(
+        "repetition",
+        "distinct_ngrams",
+        ("torch.unique(grams, dim=0)", "torch.unique(grams)", "distinct tokens, not n-grams"),
+        ("/ len(grams)", "/ len(mask)", "over the responses"),
+        ("else 1.0", "else 0.0", "nothing is all alike"),
+    ),
+    *twins(
+        "repetition",
+        "repeated_ngrams",
+        ("torch.cat([rows[:, None], grams], 1)", "torch.cat([0 * rows[:, None], grams], 1)", "all responses are one"),
+        ("1 - distinct[there]", "distinct[there]", "distinct for repeated"),
+        (".mean()", ".sum()", "summed over responses"),
+        ("all_of_them > 0", "all_of_them > -1", "responses without n-grams count"),
+    ),
+]
+
 MUTANTS = [
     *MASKED,
     *LOGPROBS,
@@ -921,4 +940,5 @@ MUTANTS = [
     *OVERLAP,
     *SCORED_RANKINGS,
     *FRONTIER,
+    *REPETITION,
 ]

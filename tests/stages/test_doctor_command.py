@@ -99,6 +99,7 @@ def test_a_healthy_recipe_passes_and_writes_nothing(
     }
     assert told["responses"] == 72 and told["tokens"] > 400
     assert set(ids(told)) <= {"RM13", "RM16"}  # the reward model's head is random
+    assert told["verdict"] == "healthy"
     assert len(told["reward_model"]) == 5
     assert "T15" in capsys.readouterr().out
 
@@ -143,7 +144,7 @@ def test_a_healthy_run_passes(finished: Path, tmp_path: Path, capsys: pytest.Cap
     code, told = examined(finished, tmp_path)
     assert code == 0
     assert told["tests"]["T2"] == told["tests"]["T4"] == told["tests"]["T12"] == "passed"
-    assert told["tests"]["T5"] == "not tested"  # the policy has left the reference
+    assert told["tests"]["T5"] == "not tested: only a run's first rollout can tell"
     assert told["during_the_run"]["T5"] == "passed"
     assert told["responses"] == 48
     assert sorted(path.name for path in finished.rglob("*")) == before
@@ -156,8 +157,8 @@ def test_bands_are_replayed_over_the_rows(finished: Path, tmp_path: Path) -> Non
     (finished / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     code, told = examined(finished, tmp_path)
     found = next(found for found in told["findings"] if found["id"] == "H5")
-    assert code == 0 and found["evidence"]["first_step"] == 2 and found["evidence"]["count"] == 2
-    assert "26.0 nats" in found["message"]
+    assert code == 3 and found["evidence"]["first_step"] == 2 and found["evidence"]["count"] == 2
+    assert "26.0 nats" in found["message"] and "ends like this" in found["message"]
 
 
 def test_what_was_found_during_the_run_is_told_again(finished: Path, tmp_path: Path) -> None:
@@ -170,12 +171,33 @@ def test_what_was_found_during_the_run_is_told_again(finished: Path, tmp_path: P
     assert found["evidence"] == {"first_step": 1, "count": 2}
 
 
-def test_a_run_without_a_checkpoint_is_judged_by_its_rows(finished: Path, tmp_path: Path) -> None:
+def test_a_run_that_did_not_finish_is_not_judged(finished: Path, tmp_path: Path) -> None:
     shutil.rmtree(finished / "checkpoint")
     (finished / "report.json").unlink()
     code, told = examined(finished, tmp_path)
-    assert code == 0 and told["responses"] == 0
-    assert set(told["tests"].values()) == {"not tested"} and told["during_the_run"] == {}
+    assert (code, told["verdict"], told["responses"]) == (4, "not judged", 0)
+    assert "stopped after step 3" in told["conclusion"]
+    assert all(outcome.startswith("not tested") for outcome in told["tests"].values()) and told["during_the_run"] == {}
+    line = {"step": 2, "id": "NK2", "severity": "error", "message": "m", "hint": "h", "evidence": {}}
+    (finished / "findings.jsonl").write_text(json.dumps(line) + "\n")
+    assert examined(finished, tmp_path)[0] == 3  # what it found before it stopped is found
+
+
+def test_a_run_without_steps_is_not_judged(finished: Path, tmp_path: Path) -> None:
+    (finished / "metrics.jsonl").write_text("")
+    code, told = examined(finished, tmp_path)
+    assert (code, told["verdict"]) == (4, "not judged") and "no steps" in told["conclusion"]
+
+
+def test_a_policy_that_has_collapsed_is_not_healthy(finished: Path, tmp_path: Path) -> None:
+    """Twelve steps in which answers get short and repeat themselves, as the run's own rows tell."""
+    row = json.loads((finished / "metrics.jsonl").read_text().splitlines()[0])
+    rows = [
+        {**row, "step": step, "length/mean": 22.7 - 1.3 * step, "text/repeated_2": 0.05 * step} for step in range(1, 13)
+    ]
+    (finished / "metrics.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    code, told = examined(finished, tmp_path)
+    assert code == 3 and {"H9", "H12"} <= {one["id"] for one in told["findings"] if one["severity"] == "error"}
 
 
 def test_a_fault_in_the_last_answers_is_named(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,8 +212,6 @@ def test_a_fault_in_the_last_answers_is_named(finished: Path, tmp_path: Path, mo
 
 def test_mistakes_are_told_with_the_setting(place: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    half = Path(shutil.copytree(place / "ppo", tmp_path / "half"))
-    (half / "metrics.jsonl").write_text("")
     other = Path(shutil.copytree(place / "ppo", tmp_path / "other"))
     (other / "run.json").write_text(json.dumps({"settings": "SFTSettings"}))
     mistakes: list[tuple[dict[str, Any], str, str]] = [
@@ -200,7 +220,6 @@ def test_mistakes_are_told_with_the_setting(place: Path, tmp_path: Path) -> None
         ({"target": "nowhere"}, "target", "neither a recipe nor a directory"),
         ({"target": str(tmp_path / "nowhere.yaml")}, str(tmp_path / "nowhere.yaml"), "no such recipe"),
         ({"target": str(tmp_path / "empty")}, "target", "is not the directory of a run"),
-        ({"target": str(half)}, "target", "has no steps"),
         ({"target": str(other)}, "target", "is a run of sft"),
         ({"target": str(place / "ppo.yaml"), "device": "cpu"}, "device", "goes with --rollouts only"),
         ({"target": str(place / "ppo.yaml")}, "--set.models", "needs it"),
