@@ -18,7 +18,8 @@ from heed.models.policy import Policy
 from heed.models.roles import Shelf
 from heed.models.scalar_head import RewardModel
 from heed.models.scores import score_texts
-from heed.records import Dialogue, clean, short
+from heed.records import Dialogue
+from heed.words import clean, short
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ class Shelf:
 
 def weight_count(checkpoint: Checkpoint) -> int:
     """Weights of the transformer under a checkpoint, from its config alone."""
-    return parameter_count(checkpoint.base or checkpoint.path)
+    return parameter_count(checkpoint.weights)
 
 
 @dataclass(frozen=True)

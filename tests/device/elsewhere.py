@@ -151,7 +151,7 @@ def _loaded(load: Callable[..., Any]) -> Callable[..., Any]:
         with _disable_current_modes():
             result = load(*(CPU if argument == ELSEWHERE else argument for argument in arguments))
         if ELSEWHERE in arguments:
-            model = result[0] if isinstance(result, tuple) else result
+            model, *_ = result
             model.to(ELSEWHERE).tie_weights()  # a weight that changes its kind is another one for each that had it
         return result
 
