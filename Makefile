@@ -18,7 +18,10 @@ MAKE_VENV_WITH_THE_HOSTS_PIP = { $(PYTHON) -m venv --clear --without-pip .venv &
 export HF_HUB_OFFLINE = 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help setup test lint check fix mutants doctor-table doctor-foreign demo bench wheel-test clean
+FUZZ      ?= 1000
+
+.PHONY: help setup programs test lint check fix fuzz mutants doctor-table doctor-foreign architectures demo bench label-load \
+        device notebook wheel-test clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST)
@@ -28,12 +31,20 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv || $(MAKE_VENV_WITH_THE_HOSTS_PIP)
 	$(BIN)/python -m pip install --quiet --upgrade $(PIP_FLAGS) pip
 	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) $(TORCH)
-	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[dev,postgres]'
 	@touch $(READY)
 
 setup: $(READY) ## create .venv with everything that is needed
 
-test: $(READY) ## run the fast tests (no network, no accelerator)
+programs: ## a browser and a database server, for the tests of the labeling page: installed where we may, named where not
+	@missing=; command -v chromium >/dev/null || missing=chromium; \
+	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || missing="$$missing postgresql"; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing; \
+	else echo "some tests are skipped without: $$missing (Debian: apt-get install $$missing)"; fi
+
+test: $(READY) programs ## run the fast tests (no network, no accelerator)
 	$(BIN)/python -m pytest -q
 
 lint: $(READY) ## formatting, lint, types
@@ -50,9 +61,15 @@ fix: $(READY) ## format and mend what the linter can
 mutants: $(READY) ## break formulas on purpose; every break must be caught by a test
 	$(BIN)/python tests/mutants/run.py
 
+fuzz: $(READY) ## some ten thousand malformed files, rows and dialogues, new ones each time (minutes; FUZZ= examples a test)
+	HEED_FUZZ=$(FUZZ) $(BIN)/python -m pytest -q tests/data/test_fuzz.py
+
 doctor-table: $(READY) ## every fault of PPO under 20 seeds, and healthy runs: what the doctor says (an hour; DEMO=runs/demo)
 	$(BIN)/python tests/doctor/table.py --demo $(or $(DEMO),runs/demo)
 
+architectures: $(READY) ## small random models of every family: docs/architectures.md again, then the whole loop on each (an hour)
+	$(BIN)/python tests/architectures/page.py
+	$(BIN)/python -m pytest -q tests/architectures -m "slow or not slow"
 doctor-foreign: $(READY) ## every fault in rollouts of another trainer, three seeds, two architectures (half an hour)
 	$(BIN)/python tests/foreign/foreign_table.py
 
@@ -61,6 +78,15 @@ demo: $(READY) ## the whole loop on a generated little world, offline, in minute
 
 bench: $(READY) ## what the doctor's live checks cost: PPO steps with and without them
 	$(BIN)/python benchmarks/doctor_cost.py
+
+label-load: $(READY) ## 50 simulated labelers, 5,000 submissions, the server killed ten times; and a broken server that must be found out
+	$(BIN)/python benchmarks/label_load.py
+
+device: $(READY) ## on a machine with an accelerator: device tests, demo, PPO in bfloat16, resume, beside the processor
+	PYTHON=$(BIN)/python benchmarks/device.sh
+
+notebook: $(READY) ## run docs/notebook.ipynb as it stands (a few minutes) and look at what it calls healthy
+	$(BIN)/python -m pytest -q -m slow tests/test_notebook.py
 
 wheel-test: $(READY) ## build the wheel, install it in a fresh environment, start it from an empty directory
 	rm -rf build/wheel && mkdir -p build/wheel/empty

@@ -16,7 +16,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -25,7 +26,6 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from heed.batches import PromptBatch, Responses
-from heed.clinic.live import LiveDoctor
 from heed.data.template import Template
 from heed.doctor import weights
 from heed.formulas.advantages import shaped_rewards
@@ -34,11 +34,13 @@ from heed.models.roles import Roles, trained_copy, value_model_from
 from heed.models.scalar_head import RewardModel, new_head
 from heed.models.trunk import Trunk
 from heed.records import Prompt, Turn
-from heed.rl.policy_update import Update
-from heed.rl.rollout import Question, collect, rollout_metrics
-from heed.settings.common import LoraSettings, OptimizerSettings, SamplingSettings
+from heed.rl.questions import Question
+from heed.rl.rollout import rollout_metrics
+from heed.settings.common import AdamWSettings, DecaySettings, LoraSettings, SamplingSettings
 from heed.settings.ppo import PPOSettings
-from heed.training.device import host, seed_everything
+from heed.stages import ppo
+from heed.training.describe import host
+from heed.training.randomness import seed_everything
 
 BAR = 0.05
 
@@ -106,38 +108,37 @@ class Bench:
 
     def __init__(self, shape: Shape, place: Path) -> None:
         self.shape, self.roles = shape, roles_of(shape)
-        still = OptimizerSettings(learning_rate=1e-12, schedule="constant", warmup=0)
+        still = DecaySettings(learning_rate=1e-12, schedule="constant")
         self.settings = PPOSettings(
             model="random", reward_model="random", output=str(place), batch=shape.batch, minibatch=shape.batch // 4,
             microbatch=shape.batch, epochs=2, critic_warmup=0, warmup_steps=0, optimizer=still,
-            value_learning_rate=1e-12, sampling=SamplingSettings(max_new_tokens=shape.response, batch=shape.batch),
+            value_optimizer=AdamWSettings(learning_rate=1e-12, eps=1e-5),
+            sampling=SamplingSettings(max_new_tokens=shape.response, batch=shape.batch),
         )  # fmt: skip
-        self.template = Template.named("plain")
-        self.update = Update(self.roles, self.settings, None, torch.Generator().manual_seed(0))
-        self.doctor = LiveDoctor(
-            self.roles.policy, self.roles.reference, self.roles.value, batch=shape.batch, longest=shape.response,
-            temperature=1.0, microbatch=shape.batch, seed=0, kl_target=0.0, allow_biased_kl=False, path=place,
-        )  # fmt: skip
+        nothing = cast(Any, None)  # the models are here already
+        inputs = ppo.Inputs(nothing, nothing, Template.named("plain"), nothing, [], [], None)
+        self.generator = torch.Generator()
+        with patch.object(ppo, "load", lambda *_: self.roles):
+            self.ppo = ppo.prepare(self.settings, inputs, torch.device("cpu"), self.generator)
+        self.doctor = ppo.live_doctor(self.settings, self.roles, place)
         self.step, self.clock = 0, Clock()
 
     def seconds(self, pair: int, watched: bool) -> float:
         """One step; both steps of a pair draw the same responses to the same prompts."""
         timed = self.clock.timed
-        generator = seed_everything(pair)
-        self.doctor.drawn_with = weights.fingerprint(
-            self.doctor.policy_weights
-        )  # the twin's update, which it did not see
-        questions = [self._question(generator) for _ in range(self.shape.batch)]
+        self.generator.set_state(seed_everything(pair).get_state())
+        self.doctor.drawn_with = weights.fingerprint(self.doctor.policy_weights)
+        questions = [self._question(self.generator) for _ in range(self.shape.batch)]
         started = time.process_time()
         if watched:
             self.step += 1
-            rollout = collect(self.roles, questions, self.settings, self.template, generator, self._observers)
+            rollout = self.ppo.worker.collect(questions, self._observers)
             timed(self.doctor.examine)(self.step, rollout)
         else:
-            rollout = collect(self.roles, questions, self.settings, self.template, generator)
+            rollout = self.ppo.worker.collect(questions)
         scored = rollout.scored
         rewards = shaped_rewards(scored.logprobs, scored.ref_logprobs, rollout.paid, rollout.mask, 0.05)
-        metrics = rollout_metrics(rollout, rewards, 0.05) | self.update(1, rollout, rewards)
+        metrics = rollout_metrics(rollout, rewards, 0.05) | self.ppo.update(1, rollout, rewards)
         if watched:
             timed(self.doctor.follow)(self.step, metrics)
         return time.process_time() - started

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -31,10 +33,10 @@ class Responses:
     def lengths(self) -> Int[Tensor, " batch"]:
         return self.mask.sum(dim=1)
 
-    def finished(self, eos: int) -> Bool[Tensor, " batch"]:
-        """True where the response ended itself."""
+    def finished(self, eos: int | Collection[int]) -> Bool[Tensor, " batch"]:
+        """True where the response ended itself, with `eos` or one of them."""
         last = self.tokens.gather(1, (self.lengths - 1).clamp(min=0)[:, None])[:, 0]
-        return last == eos
+        return torch.isin(last, torch.tensor(sorted({eos} if isinstance(eos, int) else eos), device=last.device))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ told at once.
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 import os
 import signal
@@ -26,6 +27,7 @@ from rich.text import Text
 
 from heed import config
 from heed.errors import ConfigError, HeedError
+from heed.recipe import nearest
 from heed.settings.common import DataSettings
 
 QUIET = {
@@ -73,14 +75,22 @@ COMMANDS = {
     "best-of-n": Command(
         "best_of_n:BestOfNSettings", "stages.best_of_n", "the baseline: draw n answers, keep the best"
     ),
+    "label": Command("label:LabelSettings", "flows.label", "the page on which people rank responses", "sources"),
     "doctor": Command(
         "doctor:DoctorSettings",
         "stages.doctor",
         "a recipe or a run of PPO, or rollouts of any library: is it sound?",
         "target",
     ),
+    "report": Command("report:ReportSettings", "flows.report", "runs → one HTML page: health, charts, samples", "runs"),
+    "watch": Command("report:WatchSettings", "flows.watch", "the same page of a run while it trains", "run"),
     "chat": Command("evaluate:ChatSettings", "stages.chat", "talk to a checkpoint, or to two side by side", "models"),
+    "lineage": Command(
+        "lineage:LineageSettings", "flows.lineage", "a checkpoint → the data and the labels it came from", "checkpoint"
+    ),
+    "env": Command("env:EnvSettings", "flows.env", "versions and machine: what a report of a bug needs"),
 }
+RESUME = "heed resume RUN goes on with a stopped run; heed resume RUN --setting value changes what may change."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -96,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped by Ctrl-C: rows written so far are kept, no checkpoint was half-written", file=sys.stderr)
+        print("stopped by Ctrl-C: what was written so far is kept, nothing is half-written", file=sys.stderr)
         return 130
 
 
@@ -107,20 +117,46 @@ def _dispatch(arguments: list[str]) -> int:
     if arguments[0] == "--version":
         print(importlib.import_module("importlib.metadata").version("heed"))
         return 0
+    if arguments[0] == "resume":
+        if not arguments[1:] or HELP & set(arguments):
+            print(RESUME)
+            return 0
+        arguments = resumed(Path(arguments[1]).expanduser(), arguments[2:])
     name, *rest = arguments
     if name not in COMMANDS:
-        raise ConfigError(name, "is not a command of heed", config.nearest(name, list(COMMANDS), "commands"))
+        raise ConfigError(name, "is not a command of heed", nearest(name, [*COMMANDS, "resume"], "commands"))
     command = COMMANDS[name]
     model = settings_of(command)
     if HELP & set(rest):
         _print(_stage_help(name, command, model, whole="--help-all" in rest))
         return 0
     settings = config.load(model, rest, name.replace("-", "_"), command.positional)
-    _require_files(settings)
+    require_files(settings)
     _prepare_process()
     run: Callable[[Any], object] = importlib.import_module(f"heed.{command.stage}").run
     outcome = run(settings)
+    write_page(outcome)
     return outcome if isinstance(outcome, int) else 0
+
+
+def write_page(outcome: object) -> None:
+    """The page of what a command left, where that is the directory of a run or of a demo."""
+    if isinstance(outcome, Path) and outcome.is_dir():
+        importlib.import_module("heed.report.command").write_pages([outcome])
+
+
+def resumed(path: Path, rest: Sequence[str]) -> list[str]:
+    """The command that goes on with the run in a directory, wherever that was moved to."""
+    return [command_of(path), str(path / "config.yaml"), "--resume", "true", "--output", str(path), *rest]
+
+
+def command_of(path: Path) -> str:
+    """The command that wrote the run, or the demo, in a directory."""
+    described = path / "run.json" if (path / "run.json").exists() else path / "flow.json"
+    try:
+        return str(json.loads(described.read_text(encoding="utf-8"))["stage"]).replace("_", "-")
+    except (OSError, ValueError, KeyError):
+        raise ConfigError(str(path), "is not the directory of a run", "give one that a stage of heed wrote") from None
 
 
 def settings_of(command: Command) -> type[BaseModel]:
@@ -130,7 +166,7 @@ def settings_of(command: Command) -> type[BaseModel]:
     return model
 
 
-def _require_files(settings: BaseModel) -> None:
+def require_files(settings: BaseModel) -> None:
     """A data file that is not there is told before the stage, and torch with it, is imported."""
     for _, source in settings:
         if isinstance(source, DataSettings) and source.path and not Path(source.path).exists():
@@ -139,13 +175,18 @@ def _require_files(settings: BaseModel) -> None:
 
 def _prepare_process() -> None:
     """Environment, logging and signals, set before the heavy libraries are imported."""
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    quieten()
     log = logging.getLogger("heed")
     log.setLevel(logging.INFO)
     log.propagate = False
-    log.handlers = [_Plain()]
+    log.handlers = [Plain()]
     signal.signal(signal.SIGTERM, _stop)
+
+
+def quieten() -> None:
+    """Set the environment of `QUIET`, where it is not set."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -153,7 +194,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
-class _Plain(logging.Handler):
+class Plain(logging.Handler):
     """Log lines as they are, on whatever standard error is now (a progress bar replaces it while it lives)."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -173,6 +214,7 @@ def _overview() -> Table:
     )
     for name, command in COMMANDS.items():
         table.add_row(f"  heed {name}", command.sentence)
+    table.add_row("  heed resume", "a run directory: go on where the run was stopped")
     table.caption = "heed STAGE --help lists a stage's settings. heed collects nothing and sends nothing."
     table.caption_justify = "left"
     return table

@@ -7,11 +7,10 @@ Both go one way: flags are laid over the recipe's values, and pydantic checks th
 from __future__ import annotations
 
 import difflib
-import re
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from pathlib import Path
 from typing import Any, Literal, TypeGuard, TypeVar, get_args, get_origin
 
 import yaml
@@ -20,32 +19,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from heed.errors import ConfigError
+from heed.recipe import SET, Dumper, Loader, escaped, nearest, read_recipe, read_variables, substituted
 
 Model = TypeVar("Model", bound=BaseModel)
-
-_SET = "set."  # flags that override a recipe's variables; the recipe's key is `set`
-_VARIABLE = re.compile(r"\$?\$\{([^{}]*)\}")
-_SCIENTIFIC = re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$")
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-4 is a number (YAML 1.1 wants 1.0e-4) and a key given twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"{key.value} is given twice", problem_mark=key.start_mark)
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
-        return super().construct_mapping(node, deep)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes what `_Loader` reads back as the same value."""
-
-
-for _class in (_Loader, _Dumper):
-    _class.add_implicit_resolver("tag:yaml.org,2002:float", _SCIENTIFIC, list("-+.0123456789"))
 
 
 @dataclass
@@ -76,20 +52,41 @@ def load(model: type[Model], arguments: Sequence[str], section: str = "", positi
     recipe = leading.pop(0) if leading and (not positional or (is_yaml and not own)) else ""
     if leading and not positional:
         raise ConfigError(leading[0], "is one argument too many", "write RECIPE.yaml first, then --setting value")
-    document = _read(recipe) if recipe else {}
-    overrides = {name.removeprefix(_SET): values for name, values in flags if not own and name.startswith(_SET)}
-    variables = {} if own else _variables(recipe, document.pop("set", None) or {}, overrides)
-    given = _Given(recipe, _substituted(document.get(section, document), variables, recipe))
+    document = read_recipe(recipe) if recipe else {}
+    overrides = {name.removeprefix(SET): values for name, values in flags if not own and name.startswith(SET)}
+    variables = {} if own else read_variables(recipe, document.pop("set", None) or {}, overrides)
+    given = _Given(recipe, substituted(document.get(section, document), variables, recipe))
     for name, values in [(positional, leading)] * bool(leading) + flags:
-        if own or not name.startswith(_SET):
+        if own or not name.startswith(SET):
             _lay_over(model, given, name, values)
+    return _validated(model, given)
+
+
+def from_values(model: type[Model], recipe: str, values: Mapping[str, Any], section: str = "") -> Model:
+    """Settings of one stage as a program gives them: a recipe's, if it is not empty, under nested `values`.
+
+    A group that is given in part leaves the rest of it as the recipe has it; `set` holds the recipe's variables where
+    the settings have none of that name. Raises ConfigError for mistakes.
+    """
+    own = "set" in model.model_fields
+    document = read_recipe(recipe) if recipe else {}
+    told = {} if own else values.get("set", {})
+    variables = (
+        {}
+        if own
+        else read_variables(recipe, document.pop("set", None) or {}, {name: [value] for name, value in told.items()})
+    )
+    given = _Given(recipe, substituted(document.get(section, document), variables, recipe))
+    for name, value in values.items():
+        if own or name != "set":
+            _lay_value(model, given, given.values, [name], value)
     return _validated(model, given)
 
 
 def dump(settings: BaseModel) -> str:
     """The settings as YAML, every one of them; `load` reads it back to an equal object."""
-    values = _escaped(settings.model_dump(mode="json"))
-    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    values = escaped(settings.model_dump(mode="json"))
+    return yaml.dump(values, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
@@ -118,73 +115,6 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str, list[st
     return leading, flags
 
 
-def _read(recipe: str) -> dict[str, Any]:
-    path = Path(recipe)
-    if not path.is_file():
-        beside = path if path.is_dir() else path.parent
-        there = ", ".join(sorted(str(file) for file in beside.glob("*.yaml")))
-        hint = f"there is {there}" if there else "give a .yaml file, or only flags"
-        raise ConfigError(recipe, "no such recipe file", hint)
-    try:
-        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        where, told = f"{recipe}:{line}", f"cannot be read as YAML: {error.problem}"
-        raise ConfigError(where, told, "mend that line, or the one before") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        told = f"cannot be read as YAML: {error}".replace("\n", " ")
-        raise ConfigError(recipe, told, "save it as UTF-8 text") from None
-    if not isinstance(document, dict | None):
-        raise ConfigError(recipe, "holds no settings", "write one `name: value` a line")
-    return document or {}
-
-
-def _variables(recipe: str, defined: Any, overrides: Mapping[str, list[str]]) -> dict[str, Any]:
-    """Values for `${name}`: the recipe's own, each of which may use those before it, under those given as flags."""
-    if not isinstance(defined, dict):
-        raise ConfigError(f"{recipe}: set", "holds no variables", "write one `name: value` a line under it")
-    for name, values in overrides.items():
-        if name not in defined:
-            raise ConfigError(f"--{_SET}{name}", "unknown variable", nearest(name, list(defined), "variables"))
-        if len(values) != 1:
-            raise ConfigError(f"--{_SET}{name}", f"takes one value, not {' '.join(values) or 'none'}", "give one")
-    variables: dict[str, Any] = {}
-    for name, value in defined.items():
-        variables[name] = overrides[name][0] if name in overrides else _substituted(value, variables, recipe)
-    return variables
-
-
-def _substituted(value: Any, variables: Mapping[str, Any], recipe: str) -> Any:
-    """`value` with `${name}` replaced in every string; `$${name}` stands for the text itself."""
-    if isinstance(value, dict):
-        return {key: _substituted(item, variables, recipe) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_substituted(item, variables, recipe) for item in value]
-    if not isinstance(value, str):
-        return value
-    if (whole := _VARIABLE.fullmatch(value)) and not value.startswith("$$"):
-        return _variable(whole[1], variables, recipe)
-    return _VARIABLE.sub(
-        lambda found: found[0][1:] if found[0].startswith("$$") else str(_variable(found[1], variables, recipe)), value
-    )
-
-
-def _variable(name: str, variables: Mapping[str, Any], recipe: str) -> Any:
-    if name not in variables:
-        raise ConfigError(f"{recipe}: ${{{name}}}", "unknown variable", nearest(name, list(variables), "variables"))
-    if variables[name] is None:
-        raise ConfigError(f"--{_SET}{name}", f"{recipe} needs it", f"add --{_SET}{name} VALUE")
-    return variables[name]
-
-
-def _escaped(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _escaped(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_escaped(item) for item in value]
-    return re.sub(r"\$\{[^{}]*\}", r"$\g<0>", value) if isinstance(value, str) else value
-
-
 def _lay_over(model: type[BaseModel], given: _Given, flag: str, values: list[str]) -> None:
     """Put a flag's value in its place among the given values."""
     container = given.values
@@ -198,6 +128,27 @@ def _lay_over(model: type[BaseModel], given: _Given, flag: str, values: list[str
     there = _expanded(annotation, container.get(last), given, names) if is_group(annotation) else None
     given.flags.append(names)
     container[last] = value if there is None else there | _expanded(annotation, value, given, names)
+
+
+def _lay_value(annotation: Any, given: _Given, container: dict[str, Any], name: Sequence[str], value: Any) -> None:
+    """Put a program's value in its place among the given values, what is in a group one by one."""
+    inside = _inside(annotation, name[-1])
+    if is_group(inside) and isinstance(value, Mapping):
+        container[name[-1]] = group = dict(_expanded(inside, container.get(name[-1]), given, name))
+        for key, item in value.items():
+            _lay_value(inside, given, group, [*name, str(key)], item)
+        return
+    given.flags.append(list(name))
+    container[name[-1]] = _without_paths(value)
+
+
+def _without_paths(value: Any) -> Any:
+    """A program may give a path where a setting is text."""
+    if isinstance(value, Mapping):
+        return {key: _without_paths(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_paths(item) for item in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def _names(model: type[BaseModel], flag: str) -> list[str]:
@@ -243,7 +194,7 @@ def _parsed(annotation: Any, flag: str, values: list[str]) -> Any:
     if annotation is str or get_origin(annotation) is Literal or (is_group(annotation) and values[0][:1] != "{"):
         return values[0]
     try:
-        return yaml.load(values[0], _Loader)
+        return yaml.load(values[0], Loader)
     except yaml.YAMLError:
         raise ConfigError(f"--{flag}", f"cannot read {values[0]!r}", "quote it for the shell, as in '[a, b]'") from None
 
@@ -289,10 +240,3 @@ def _unknown(model: type[BaseModel], where: str, names: Sequence[str]) -> Config
     near = difflib.get_close_matches(last, by_last, n=1)
     hint = f"did you mean {by_last[near[0]]}?" if near else nearest(last, beside, "settings")
     return ConfigError(where, "unknown setting", hint)
-
-
-def nearest(name: str, names: list[str], kind: str) -> str:
-    """A hint for an unknown name: the one that was probably meant, else all that there are."""
-    if near := difflib.get_close_matches(name, names, n=1):
-        return f"did you mean {near[0]}?"
-    return f"{kind} here: {', '.join(names)}" if names else f"there are no {kind} here"

@@ -6,19 +6,17 @@ one is a list of `{"role", "content"}` objects; `docs/data-formats.md` shows eve
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
-import lzma
 import os
-import zlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Callable, Iterable
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from heed.errors import DataError
+from heed.jsonl import read_objects
+from heed.words import clean, listed, short
 
 Role = Literal["system", "user", "assistant"]
 
@@ -42,6 +40,7 @@ class Demonstration:
     response: str
     source: str = ""
     group: str = ""
+    where: str = field(default="", compare=False, repr=False)  # file and line, for messages; not part of the row
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +52,7 @@ class Prompt:
     source: str = ""
     group: str = ""
     user: str = ""
+    where: str = field(default="", compare=False, repr=False)  # file and line, for messages; not part of the row
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,7 @@ class Ranking:
     seconds: float | None = None
     source: str = ""
     group: str = ""
+    where: str = field(default="", compare=False, repr=False)  # file and line, for messages; not part of the row
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,37 +103,9 @@ class Comparison:
 Record = Demonstration | Prompt | Candidates | Ranking | Comparison
 R = TypeVar("R", Demonstration, Prompt, Candidates, Ranking, Comparison)
 ROLES: tuple[Role, ...] = get_args(Role)
+MOST = 1_000_000_000  # of ranks and of seconds
+MOST_RANKED = 256  # responses in one ranking; pairs grow with the square
 SPEAKER_MARKERS = ("\n\nHuman:", "\n\nAssistant:")  # text that has them would be read back as a transcript
-
-
-def open_bytes(path: Path) -> BinaryIO | gzip.GzipFile | lzma.LZMAFile:
-    """The file's content, unpacked where the name ends in `.gz` or `.xz`."""
-    if not path.is_file():
-        raise DataError(str(path), "there is no such file", "give the path of a file that exists")
-    if path.suffix == ".gz":
-        return gzip.open(path, "rb")
-    if path.suffix == ".xz":
-        return lzma.open(path, "rb")
-    return path.open("rb")
-
-
-@contextmanager
-def damage_told(path: Path) -> Iterator[None]:
-    """Turn what a cut or damaged archive raises into a `DataError` that names the file."""
-    try:
-        yield
-    except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
-        raise DataError(
-            str(path), f"cannot be unpacked: {error}", "the file is cut or damaged; fetch it again"
-        ) from error
-
-
-def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line number and object of each line of a JSONL file that is not blank."""
-    with damage_told(path), open_bytes(path) as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield number, _object(line, f"{path}:{number}")
 
 
 def read_jsonl(path: Path, kind: type[R]) -> list[R]:
@@ -145,24 +118,12 @@ def write_jsonl(path: Path, records: Iterable[Record]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("w", encoding="utf-8", newline="\n") as file:
+        with partial.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
             for record in records:
                 file.write(json.dumps(to_row(record), ensure_ascii=False) + "\n")
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _object(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:  # not JSON, or not UTF-8
-        raise DataError(where, f"not valid JSON: {error}", "each line must be one JSON object, in UTF-8") from error
-    if not isinstance(row, dict):
-        raise DataError(
-            where, f"a {type(row).__name__}, not an object: {short(row)}", "each line must be one JSON object"
-        )
-    return row
 
 
 def group_of(prompt: Dialogue) -> str:
@@ -174,29 +135,34 @@ def group_of(prompt: Dialogue) -> str:
 def to_row(record: Record) -> dict[str, Any]:
     """The record as a JSON object. Fields that hold nothing are left out."""
     row: dict[str, Any] = {"prompt": prompt_to_json(record.prompt)}
-    for field in fields(record)[1:]:
-        value = getattr(record, field.name)
+    for name, needed in _columns(type(record)):
+        value = getattr(record, name)
         if value is not None and value != "":
-            row[field.name] = list(value) if isinstance(value, tuple) else value
-        elif field.default is MISSING:  # an empty response is still a response
-            row[field.name] = value
+            row[name] = list(value) if isinstance(value, tuple) else value
+        elif needed:  # an empty response is still a response
+            row[name] = value
     return row
 
 
 def from_row(kind: type[R], row: dict[str, Any], where: str) -> R:
     """The record that a JSON object says; `where` names the row in the message when it does not."""
     values: dict[str, Any] = {"prompt": dialogue_from_json(_required(row, "prompt", where), where)}
-    for field in fields(kind)[1:]:
-        if row.get(field.name) is not None:
-            values[field.name] = _READ[field.name](row[field.name], f"{where}: `{field.name}`")
-        elif field.name == "finished" and kind is Ranking:
+    for name, needed in _columns(kind):
+        if row.get(name) is not None:
+            values[name] = _READ[name](row[name], f"{where}: `{name}`")
+        elif name == "finished" and kind is Ranking:
             values["finished"] = (True,) * len(values["responses"])
-        elif field.default is MISSING:
-            _required(row, field.name, where)
+        elif needed:
+            _required(row, name, where)
     record = kind(**values)
     if isinstance(record, Candidates | Ranking):
         _check_lengths(record, where)
-    return record
+    return record if isinstance(record, Candidates | Comparison) else replace(record, where=where)
+
+
+def _columns(kind: type[Record]) -> list[tuple[str, bool]]:
+    """Names of a record's columns after `prompt`, and whether each has to be there."""
+    return [(each.name, each.default is MISSING) for each in fields(kind)[1:] if each.name != "where"]
 
 
 def prompt_to_json(prompt: Dialogue) -> str | list[dict[str, str]]:
@@ -221,17 +187,6 @@ def dialogue_from_json(value: Any, where: str) -> Dialogue:
     return turns
 
 
-def clean(text: str) -> str:
-    """The same text with halves of surrogate pairs, which no tokenizer and no UTF-8 file takes, replaced by `?`."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
-
-
-def short(value: Any) -> str:
-    """A value as an error message shows it."""
-    shown = repr(value)
-    return shown if len(shown) <= 60 else shown[:57] + "..."
-
-
 def _turn(item: Any, where: str) -> Turn:
     if not isinstance(item, dict) or item.get("role") not in ROLES or not isinstance(item.get("content"), str):
         raise DataError(
@@ -242,8 +197,9 @@ def _turn(item: Any, where: str) -> Turn:
 
 def _required(row: dict[str, Any], name: str, where: str) -> Any:
     if row.get(name) is None:
-        seen = ", ".join(row) or "none"
-        raise DataError(where, f"`{name}` is missing (columns: {seen})", "docs/data-formats.md shows every kind of row")
+        raise DataError(
+            where, f"`{name}` is missing (columns: {listed(row)})", "docs/data-formats.md shows every kind of row"
+        )
     return row[name]
 
 
@@ -253,9 +209,16 @@ def _text(value: Any, where: str) -> str:
     return clean(value)
 
 
+def _name(value: Any, where: str) -> str:
+    """Who or what a tag names: text, or a number that stands for it."""
+    return str(value) if type(value) is int and abs(value) < 1 << 63 else _text(value, where)
+
+
 def _number(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise DataError(where, f"{short(value)} is not a number", "write it as a JSON number")
+    if not 0 <= value <= MOST:  # NaN, which is not in any range, too
+        raise DataError(where, f"{short(value)} is out of range", f"a number from 0 to {MOST:,}")
     return float(value)
 
 
@@ -279,6 +242,8 @@ def _ranks(value: Any, where: str) -> tuple[int, ...]:
     ranks = tuple(_list(value, int, where))
     if any(rank < 1 for rank in ranks):
         raise DataError(where, f"{short(value)} has a rank below 1", "1 is the best; equal ranks are ties")
+    if any(rank > MOST for rank in ranks):
+        raise DataError(where, f"{short(value)} has a rank above {MOST:,}", "1 is the best; equal ranks are ties")
     return ranks
 
 
@@ -286,13 +251,16 @@ def _check_lengths(record: Candidates | Ranking, where: str) -> None:
     counts = {"responses": len(record.responses), "finished": len(record.finished)}
     if isinstance(record, Ranking):
         counts["ranks"] = len(record.ranks)
+        if len(record.ranks) > MOST_RANKED:
+            told = f"has {len(record.ranks):,} responses, which make too many pairs"
+            raise DataError(where, told, f"rank at most {MOST_RANKED} responses at once")
     if len(record.responses) < 2 or len(set(counts.values())) > 1:
         told = ", ".join(f"{count} {name}" for name, count in counts.items())
         raise DataError(where, f"has {told}", "two responses or more, and as many entries in every list")
 
 
 _READ: dict[str, Callable[[Any, str], Any]] = {
-    "response": _text, "reference": _text, "chosen": _text, "rejected": _text, "model": _text, "labeler": _text,
-    "source": _text, "group": _text, "user": _text, "responses": _texts, "finished": _flags, "ranks": _ranks,
+    "response": _text, "reference": _text, "chosen": _text, "rejected": _text, "model": _text, "labeler": _name,
+    "source": _name, "group": _name, "user": _name, "responses": _texts, "finished": _flags, "ranks": _ranks,
     "seconds": _number,
 }  # fmt: skip

@@ -81,3 +81,33 @@ def tiny_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     GPT2LMHeadModel(config).save_pretrained(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_runs(tiny_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """An SFT run and a reward run, adapters of the tiny base; the reward model's head is random."""
+    place = tmp_path_factory.mktemp("runs")
+    import torch
+
+    from heed.models.checkpoint import open_checkpoint, write_metadata
+    from heed.models.policy import Policy, save_policy
+    from heed.models.roles import trained_copy
+    from heed.models.scalar_head import RewardModel, new_head, save_scalar
+    from heed.models.trunk import Trunk
+    from heed.settings.common import LoraSettings
+
+    lora = LoraSettings(rank=4, alpha=8)
+    torch.manual_seed(0)
+    trunk = Trunk.load(open_checkpoint(str(tiny_directory)), torch.float32, torch.device("cpu"))
+    trunk.add_adapter("sft", lora)
+    save_policy(Policy(trunk, "sft"), place / "sft" / "checkpoint")
+    about = {"base_hash": trunk.hash, "template": {"name": "plain", "hash": ""}}
+    write_metadata(place / "sft" / "checkpoint", {**about, "kind": "policy"})
+    body = trained_copy(Policy(trunk, "sft"), "reward", lora)
+    for parameter in body.parameters().values():
+        parameter.data += 0.05 * torch.randn(parameter.shape)
+    head = new_head(trunk.width, torch.Generator().manual_seed(0)).requires_grad_(False)
+    save_scalar(RewardModel(trunk, body.adapter, head), place / "reward" / "checkpoint")
+    normalised = {"reward": {"gain": 0.5, "bias": 0.25}}
+    write_metadata(place / "reward" / "checkpoint", {**about, **normalised, "kind": "reward"})
+    return str(place / "sft"), str(place / "reward")

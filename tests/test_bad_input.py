@@ -92,12 +92,18 @@ def write_files(place: Path) -> None:
         "empty-responses.jsonl": [{"prompt": f"p{i}", "response": " "} for i in range(9)],
         "identical.jsonl": [{"prompt": f"p{i}", "chosen": "same", "rejected": "same "} for i in range(9)],
         "one.jsonl": PROMPTS[:1],
+        "preamble.jsonl": [{"prompt": "p" * 205 + str(i), "response": "r"} for i in range(20)],
+        "transcripts.jsonl": [{"prompt": f"\n\nHuman: p{i}\n\nAssistant: r"} for i in range(9)],
     }
     for name, rows in contents.items():
         (place / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
     (place / "malformed.jsonl").write_text(json.dumps(PROMPTS[0]) + "\n" + '{"prompt": "p", "response": "r"\n')
     (place / "columns.jsonl").write_text('{"question": "q", "answer": "a"}\n')
     (place / "void.jsonl").write_text("")
+    (place / "short.csv").write_text("prompt,response\np,r\np\n")
+    (place / "twice.jsonl").write_text('{"prompt": "p", "prompt": "q", "response": "r"}\n')
+    (place / "saved").mkdir()
+    (place / "saved" / "state.json").write_text('{"_data_files": [{"filename": "../good.jsonl"}]}')
     typed = (RECIPES / "gpt2" / "ppo.yaml").read_text()
     (place / "typo.yaml").write_text(typed.replace("max_new_tokens", "max_new_token"))
     (place / "section.yaml").write_text("reward: {model: sft, data: pairs.jsonl, epoch: 1, output: out}\n")
@@ -167,6 +173,27 @@ FILES = {
     ),
     "other columns": (f"{SFT} --data columns.jsonl", "columns.jsonl:1: no known format has", "`prompt` and"),
     "no rankings": (f"{REWARD} --data good.jsonl", "good.jsonl: the format `demonstrations`", "`chosen`"),
+    "a row that is too short": (
+        f"{SFT} --data short.csv",
+        "short.csv:3: has 1 cells, but the header has 2",
+        "is quoted",
+    ),
+    "a key twice": (f"{SFT} --data twice.jsonl", "twice.jsonl:1: not valid JSON: the key 'prompt' stands", "one JSON"),
+    "a preamble that all share": (
+        f"{SFT} --data preamble.jsonl",
+        "hygiene: more than half of 20 different prompts are dropped: kept 1 of 20",
+        "set `hygiene.shared_prefix` to 0",
+    ),
+    "answers as prompts": (
+        f"{PPO} --prompts transcripts.jsonl",
+        "transcripts.jsonl:1: 9 of 9 rows are unusable: 9 prompts that hold their answer already",
+        "`columns: {prompt: text}`",
+    ),
+    "a saved data set that leads out": (
+        f"{SFT} --data ./saved",
+        "saved/state.json: '../good.jsonl' is not the",
+        "save the",
+    ),
     "no rows": (f"{SFT} --data void.jsonl", "void.jsonl: holds no rows", "one row or more"),
     "a single prompt": (f"{SFT} --data one.jsonl", "validation_share: 1 group of prompts", "`validation`"),
     "missing text": (

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from heed import cli, config
 from heed.errors import ConfigError
-from heed.settings.common import DataSettings, OptimizerSettings
+from heed.settings.common import DataSettings, DecaySettings
 from heed.settings.evaluate import ChatSettings, EvaluateSettings
 from heed.settings.ppo import PPOSettings
 from heed.settings.sft import SFTSettings
@@ -44,7 +44,7 @@ class TestRecipesAndFlags:
     def test_a_group_given_in_part_keeps_the_stages_own_defaults(self) -> None:
         """PPO's optimiser is constant at 3e-5; one flag must not bring the general cosine back."""
         loaded = config.load(PPOSettings, [*NEEDED, "--optimizer.learning_rate", "1e-6"])
-        assert loaded.optimizer == OptimizerSettings(learning_rate=1e-6, schedule="constant", warmup=0.0, eps=1e-5)
+        assert loaded.optimizer == DecaySettings(learning_rate=1e-6, schedule="constant", eps=1e-5)
         built = PPOSettings.model_validate({"model": "m", "output": "o", "optimizer": {"learning_rate": 1e-6}})
         assert built.optimizer == loaded.optimizer
 

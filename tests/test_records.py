@@ -79,7 +79,7 @@ def test_a_ranking_without_finished_has_finished_responses() -> None:
     assert ranking.finished == (True, True)
 
 
-texts = st.text(st.characters(exclude_categories=["Cs"]))
+texts = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufeff", include_characters="\n\t"))
 turns = st.builds(Turn, st.sampled_from(["system", "user", "assistant"]), texts)
 dialogues = st.builds(lambda before, last: (*before, Turn("user", last)), st.lists(turns, max_size=3), texts)
 
@@ -160,6 +160,13 @@ BAD_RANKINGS = [
     ({"finished": [1, 0]}, "not a list of bool"),
     ({"seconds": "9"}, "'9' is not a number"),
     ({"responses": "ab"}, "'ab' is not a list of str"),
+    ({"ranks": [1, 10**19]}, "a rank above 1,000,000,000"),
+    ({"seconds": float("nan")}, "nan is out of range"),
+    ({"seconds": float("inf")}, "inf is out of range"),
+    ({"seconds": 10**400}, "is out of range"),
+    ({"seconds": -1}, "-1 is out of range"),
+    ({"responses": ["a"] * 257, "ranks": [1] * 257}, "257 responses, which make too many pairs"),
+    ({"labeler": ["ada"]}, "`labeler`: .* is not text"),
 ]
 
 
@@ -204,3 +211,18 @@ def test_a_comparison_is_a_ranking_of_two() -> None:
 def test_records_leave_torch_alone() -> None:
     code = "import sys, heed.records; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_tag_may_be_a_number_and_a_place_is_not_written() -> None:
+    row = {"prompt": "p", "responses": ["a", "b"], "ranks": [2, 1], "labeler": 7, "where": "elsewhere"}
+    ranking = from_row(Ranking, row, "rows.jsonl:7")
+    assert (ranking.labeler, ranking.where) == ("7", "rows.jsonl:7")
+    assert ranking == from_row(Ranking, row, "rows.jsonl:8")
+    assert "where" not in to_row(ranking)
+
+
+def test_half_a_character_in_a_tag_is_written_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    write_jsonl(path, [Candidates(ASK, ("a", "b"), (True, True), model="runs/\udcff", source="half \ud83d")])
+    (record,) = read_jsonl(path, Candidates)
+    assert (record.model, record.source) == ("runs/?", "half ?")

@@ -36,8 +36,8 @@ from heed.models.policy import Policy, compare, save_policy
 from heed.models.roles import Roles, trained_copy
 from heed.models.scalar_head import ValueModel
 from heed.models.trunk import Trunk
-from heed.rl import rollout
-from heed.rl.rollout import Rollout
+from heed.rl.questions import Question
+from heed.rl.rollout import Rollout, RolloutWorker
 from heed.rows.pieces import by_length, in_pieces, take
 from heed.settings.ppo import PPOSettings
 from heed.stages import ppo
@@ -154,7 +154,7 @@ class Notebook:
         """The roles of heed's PPO, with a value model whose head is zero, and the fault in policy and reference."""
         roles: Roles = original(*arguments)
         self.right = roles
-        body = trained_copy(roles.reference, "critic", arguments[0].lora)
+        body = trained_copy(roles.reference, "critic", self.settings.lora)
         head = nn.Linear(body.trunk.width, 1, bias=False).requires_grad_(False)
         nn.init.zeros_(head.weight)
         value = ValueModel(body.trunk, body.adapter, head)
@@ -234,12 +234,14 @@ def record(notebook: Notebook) -> type[LiveDoctor]:
     return Recorder
 
 
-def draw_and_measure(original: Any, roles: Roles, *arguments: Any) -> tuple[PromptBatch, Responses]:
-    """Draw, and tell the bare trunk how wide the batch is that its scorer would be given."""
-    prompts, responses = original(roles, *arguments)
-    if isinstance(roles.policy.trunk, BareTrunk):
-        roles.policy.trunk.longest = int((prompts.mask.sum(dim=1) + responses.lengths).max())
-    return prompts, responses
+class Measuring(RolloutWorker):
+    """Draws, and tells the bare trunk how wide the batch is that its scorer would be given."""
+
+    def draw(self, questions: list[Question], generator: torch.Generator) -> tuple[PromptBatch, Responses]:
+        prompts, responses = super().draw(questions, generator)
+        if isinstance(self.roles.policy.trunk, BareTrunk):
+            self.roles.policy.trunk.longest = int((prompts.mask.sum(dim=1) + responses.lengths).max())
+        return prompts, responses
 
 
 def settings_of(arguments: argparse.Namespace, variant: str) -> PPOSettings:
@@ -258,9 +260,9 @@ def settings_of(arguments: argparse.Namespace, variant: str) -> PPOSettings:
             "steps": arguments.steps, "batch": 64, "minibatch": 32, "epochs": 2, "critic_warmup": 0, "warmup_steps": 0,
             "kl_coef": arguments.kl_coef, "missing_eos": {"mode": "none"}, "allow_biased_kl": True,
             "optimizer": {
-                "learning_rate": arguments.learning_rate, "schedule": "constant", "warmup": 0, "eps": 1e-5,
+                "learning_rate": arguments.learning_rate, "schedule": "constant", "eps": 1e-5,
             },
-            "value_learning_rate": 1e-3, "evaluations": 2,
+            "value_optimizer": {"learning_rate": 1e-3, "eps": 1e-5}, "evaluations": 2,
         }
     )  # fmt: skip
 
@@ -273,7 +275,7 @@ def run(arguments: argparse.Namespace, variant: str) -> dict[str, Any]:
         for place, name, replacement in (
             (ppo, "load", partial(notebook.load, fault, ppo.load)),
             (ppo, "LiveDoctor", record(notebook)),
-            (rollout, "draw", partial(draw_and_measure, rollout.draw)),
+            (ppo, "RolloutWorker", Measuring),
         ):
             patches.enter_context(mock.patch.object(place, name, replacement))
         ppo.run(settings)

@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
-from heed import config
 from heed.clinic.live import FILE, LiveDoctor
+from heed.data.order import EndlessOrder
 from heed.doctor import health
 from heed.doctor.causes import settle
 from heed.doctor.chart import Chart
 from heed.doctor.findings import Finding, by_severity
 from heed.doctor.verdict import Verdict, not_made
-from heed.errors import ConfigError
-from heed.models.roles import Roles, Shelf
 from heed.records import read_objects
-from heed.rl.rollout import Rollout, draw, scored_tokens
-from heed.rl.setup import check, prompt_batches, read_questions
-from heed.settings.ppo import PPOSettings
-from heed.training.device import pick_device, pick_dtype, seed_everything
+from heed.rl.questions import Question
+from heed.rl.rollout import Rollout, RolloutWorker
 
 ROLLOUTS = 2
 
 
-def postmortem(path: Path) -> Verdict:
-    """What the rows of a run say, what the doctor wrote down while it ran, and what the last policy's answers say."""
-    settings = settings_of(path)
+def postmortem(path: Path, bands: health.Run, fresh: Callable[[int], tuple[Chart, int, int]] | None) -> Verdict:
+    """What the rows of a run say, what the doctor wrote down while it ran, and what the last policy's answers say.
+
+    `fresh(step)` lets the last policy answer a few prompts more (`answer_again`); None where there is no policy.
+    """
     rows = [row for _, row in read_objects(path / "metrics.jsonl")] if (path / "metrics.jsonl").is_file() else []
     if not rows:
         return Verdict(
@@ -39,52 +36,31 @@ def postmortem(path: Path) -> Verdict:
         )
     file = path / FILE
     noted = [(row["step"], of_row(row)) for _, row in read_objects(file)] if file.is_file() else []
-    run = health.Run(settings.batch, settings.sampling.max_new_tokens)
-    findings = counted(noted) + counted(health.replay(rows, run))  # of two with one id the first is told
-    findings = ended(findings, health.at_the_end(rows, run))
+    findings = counted(noted) + counted(health.replay(rows, bands))  # of two with one id the first is told
+    findings = ended(findings, health.at_the_end(rows, bands))
     chart, responses, tokens, unjudged = Chart(None), 0, 0, ""
     title = f"{path}, {len(rows)} steps"
-    if not (path / "checkpoint").is_dir():
+    if fresh is None:
         unjudged = f"the run stopped after step {rows[-1]['step']} and has no checkpoint to test"
     else:
-        chart, responses, tokens = fresh(path, settings, rows[-1]["step"])
+        chart, responses, tokens = fresh(rows[-1]["step"])
     return Verdict(
         title, chart.results, settle([*chart.findings.values(), *findings]), responses, tokens,
         during=_during(path), skipped=not_made(unjudged) | chart.skipped, unjudged=unjudged,
     )  # fmt: skip
 
 
-def settings_of(path: Path) -> PPOSettings:
-    """The settings of a run of `heed ppo`. Raises ConfigError where the directory is not one."""
-    described = _json(path / "run.json")
-    if not (path / "config.yaml").is_file() or not described:
-        raise ConfigError("target", f"{path} is not the directory of a run", "give one that `heed ppo` wrote")
-    if described.get("settings") != PPOSettings.__name__:
-        stage = str(described.get("settings")).removesuffix("Settings").lower()
-        raise ConfigError("target", f"{path} is a run of {stage}, not of ppo", "the doctor examines runs of heed ppo")
-    return config.load(PPOSettings, [str(path / "config.yaml")])
-
-
-def fresh(path: Path, settings: PPOSettings, step: int) -> tuple[Chart, int, int]:
-    """The last policy answers two more batches of prompts, which are tested as those of the run were."""
-    template = check(settings)
-    device, generator = pick_device(settings.device), seed_everything(settings.seed + step)
-    dtype = "float32" if settings.lora.rank == 0 else settings.dtype
-    shelf = Shelf(partial(pick_dtype, dtype, device), device)
-    reference, policy = shelf.policy(settings.model, "reference"), shelf.policy(str(path), "policy")
-    roles = Roles(policy, reference, cast(Any, None), cast(Any, None))  # nothing is scored or learned
-    doctor = LiveDoctor(
-        policy, reference, None, batch=settings.batch, longest=settings.sampling.max_new_tokens,
-        temperature=settings.sampling.temperature, microbatch=settings.microbatch, seed=settings.seed,
-        kl_target=settings.kl_target, allow_biased_kl=True, path=None,
-    )  # fmt: skip
-    questions, held_out = read_questions(settings, template)
-    batches, sizes = prompt_batches(held_out or questions, settings.batch, generator), []
+def answer_again(
+    worker: RolloutWorker, doctor: LiveDoctor, questions: list[Question], order: EndlessOrder, batch: int, step: int
+) -> tuple[Chart, int, int]:
+    """The last policy answers two more batches of questions, which are tested as those of the run were; returns what
+    was found, and how many responses and tokens that was."""
+    sizes = []
     for number in range(ROLLOUTS):
-        asked = next(batches)
-        prompts, responses = draw(roles, asked, settings, generator)
-        scored = scored_tokens(roles, prompts, responses, settings, doctor.observers)
-        finished, none = responses.finished(policy.trunk.tokenizer.eos_token_id), torch.zeros(len(asked))
+        asked = [questions[i] for i in order.take(batch)]
+        prompts, responses = worker.draw(asked, worker.generator)
+        scored = worker.scored_tokens(prompts, responses, doctor.observers)
+        finished, none = responses.finished(worker.roles.policy.trunk.stop_ids), torch.zeros(len(asked))
         values = torch.zeros(responses.mask.shape)
         rollout = Rollout(asked, prompts, responses, finished, scored, values, none, none)
         doctor.examine(step + 1 + number, rollout)
@@ -124,8 +100,9 @@ def counted(told: Sequence[tuple[int, Finding]]) -> list[Finding]:
 
 def _during(path: Path) -> dict[str, str]:
     """Outcomes of the tests that the run made itself; empty for a run that did not finish."""
-    return dict(_json(path / "report.json").get("doctor", {}).get("tests", {}))
+    return dict(read_json(path / "report.json").get("doctor", {}).get("tests", {}))
 
 
-def _json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON file of a run; empty where there is none."""
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}

@@ -15,7 +15,8 @@ from heed.models.answers import texts_of
 from heed.models.external_reward import ExternalReward
 from heed.models.roles import Roles
 from heed.models.scores import score_texts
-from heed.rl.rollout import Question, Rollout, question_text
+from heed.rl.questions import Question
+from heed.rl.rollout import Rollout, question_text
 
 MOST = 128
 """Prompts whose answers are spoilt in every way and scored."""

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from heed.data.rows import Entry, Row, Unusable
-from heed.data.template import ASSISTANT, HUMAN, parse_dialogue
-from heed.records import Comparison, Dialogue, Ranking, Turn, clean, from_row, short
+from heed.data.transcripts import ASSISTANT, HUMAN, parse_dialogue
+from heed.records import Comparison, Dialogue, Ranking, Turn, from_row
+from heed.words import short
 
 PROMPTS, DEMONSTRATIONS, RANKINGS = "prompts", "demonstrations", "rankings"
 Reader = Callable[[Row], Iterator[Entry]]
@@ -46,8 +48,7 @@ def _alpaca(row: Row) -> Iterator[Entry]:
 
 def _prompt_and(column: str) -> Reader:
     def entries(row: Row) -> Iterator[Entry]:
-        prompt = row.dialogue("prompt")
-        yield Entry(prompt, row.answer(column, prompt))
+        yield Entry(*row.answered(column, row.dialogue("prompt")))
 
     return entries
 
@@ -77,13 +78,18 @@ def _answers(turns: Dialogue, system: str) -> Iterator[Entry]:
         yield Entry(turns[:end], turns[end].content)
     if not ends:
         yield Entry(turns)
+    if any(one.role == other.role == "assistant" for one, other in pairwise(turns)):
+        raise Unusable("answers that follow another answer")
 
 
 def _instruction(row: Row) -> Dialogue:
     """Alpaca's instruction and input as one user turn, after LLaMA-Factory's `system` and `history` where given."""
-    said = [turn for pair in row.columns.get("history") or [] for turn in _past(pair, row)]
-    given = row.optional("input")
-    words = row.text("instruction") + (f"\n\n{given}" if given.strip() else "")
+    history = row.columns.get("history") or []
+    if not isinstance(history, list):
+        raise row.fail(f"`history` is {short(history)}, not a list of questions with their answers")
+    said = [turn for pair in history for turn in _past(pair, row)]
+    given = row.input()
+    words = row.asked(row.text("instruction")) + (f"\n\n{given}" if given else "")
     system = row.optional("system")
     return (*([Turn("system", system)] if system else []), *said, Turn("user", words))
 
@@ -91,7 +97,7 @@ def _instruction(row: Row) -> Dialogue:
 def _past(pair: Any, row: Row) -> tuple[Turn, Turn]:
     if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(words, str) for words in pair):
         raise row.fail(f"`history` holds {short(pair)}, not a question and its answer")
-    return Turn("user", clean(pair[0])), Turn("assistant", clean(pair[1]))
+    return Turn("user", pair[0]), Turn("assistant", pair[1])
 
 
 # ── answers compared ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -99,6 +105,8 @@ def _past(pair: Any, row: Row) -> tuple[Turn, Turn]:
 
 def _ranking(row: Row) -> Iterator[Entry]:
     prompt = row.dialogue("prompt")
+    if row.columns["ranks"] is None:
+        raise Unusable("rankings without ranks")
     judged = from_row(Ranking, row.columns | {"prompt": "", "source": None, "group": None}, row.where)
     first = min(judged.ranks)
     best = judged.responses[judged.ranks.index(first)] if judged.ranks.count(first) == 1 else None
@@ -175,16 +183,19 @@ def _outputs(row: Row) -> Iterator[Entry]:
     prompt, responses = _instruction(row), (row.text("output_1"), row.text("output_2"))
     tied = preference in (0, 1.5)
     ranks = (1, 1) if tied else (1, 2) if preference < 1.5 else (2, 1)
-    judged = Ranking(prompt, responses, ranks, (True, True), row.optional("labeler"))
+    judged = Ranking(prompt, responses, ranks, (True, True), row.tag("labeler"))
     yield Entry(prompt, None if tied else responses[ranks.index(1)], judged)
 
 
 def _pair(row: Row, prompt: Dialogue) -> Entry:
-    return _compared(row, prompt, row.answer("chosen", prompt), row.answer("rejected", prompt))
+    (prompt, chosen), (other, rejected) = (row.answered(name, prompt) for name in ("chosen", "rejected"))
+    if prompt != other:
+        raise Unusable("pairs that part before the last answer")
+    return _compared(row, prompt, chosen, rejected)
 
 
 def _compared(row: Row, prompt: Dialogue, chosen: str, rejected: str) -> Entry:
-    return Entry(prompt, chosen, Comparison(prompt, chosen, rejected, row.optional("labeler")).as_ranking())
+    return Entry(prompt, chosen, Comparison(prompt, chosen, rejected, row.tag("labeler")).as_ranking())
 
 
 # ── the formats ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -198,6 +209,10 @@ def _unlabelled(columns: dict[str, Any]) -> bool:
     return "label" not in columns  # an answer with a thumb down is nothing to imitate
 
 
+def _without_rank(columns: dict[str, Any]) -> bool:
+    return "rank" not in columns  # nor is one that may be the worst of its kind
+
+
 def _format(name: str, needs: str, gives: tuple[str, ...], entries: Reader, **rest: Any) -> Format:
     return Format(name, frozenset(needs.split()), gives, entries, **rest)
 
@@ -205,6 +220,10 @@ def _format(name: str, needs: str, gives: tuple[str, ...], entries: Reader, **re
 _ALL, _ANSWERED, _BARE = (PROMPTS, DEMONSTRATIONS, RANKINGS), (PROMPTS, DEMONSTRATIONS), (PROMPTS,)
 _UNPAIRED = (
     "a `label` for one answer at a time cannot be ranked; pair the answers of a prompt as `chosen` and `rejected`. "
+)
+_ONE_A_ROW = (
+    "a row for each response is for spreadsheets; export the judgements as `rankings` instead "
+    "(a `rank` of another kind is renamed by `columns`). "
 )
 _UNRANKED = "let people rank them with `heed label`, or name a file of judgements. "
 _PLAIN_TEXT = "running text is for `heed pretrain` and for the `text` settings. "
@@ -218,7 +237,8 @@ FORMATS: tuple[Format, ...] = (
     _format("rm-static", "prompt chosen rejected", _ALL, _explicit_pair, fits=_has_transcript("prompt")),
     _format("TRL preference, explicit prompt", "prompt chosen rejected", _ALL, _explicit_pair),
     _format("candidates", "prompt responses", _BARE, _candidates, advice=_UNRANKED),
-    _format("demonstrations", "prompt response", _ANSWERED, _prompt_and("response")),
+    _format("ranked responses", "prompt response rank", _BARE, _prompt_only, advice=_ONE_A_ROW),
+    _format("demonstrations", "prompt response", _ANSWERED, _prompt_and("response"), fits=_without_rank),
     _format("TRL prompt-completion", "prompt completion", _ANSWERED, _prompt_and("completion"), fits=_unlabelled),
     _format("Alpaca", "instruction output", _ANSWERED, _alpaca),
     _format("HH transcripts", "chosen rejected", _ALL, _implicit_pair, fits=_has_transcript("chosen")),

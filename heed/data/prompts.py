@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import median
 
 from transformers import PreTrainedTokenizerBase
 
 from heed.data.encode import encode_prompts
-from heed.data.hygiene import clean
+from heed.data.hygiene import Room, clean, split_by_group, unlike
+from heed.data.tally import Tally
 from heed.data.template import Template
-from heed.errors import ConfigError
+from heed.errors import ConfigError, DataError
 from heed.records import SPEAKER_MARKERS, Dialogue, Prompt, Turn
 from heed.settings.common import HygieneSettings
 
@@ -35,17 +36,70 @@ def prompt_set(
     tokenizer: PreTrainedTokenizerBase,
     context: int,
     max_new_tokens: int,
+    name: str = "",
+    dropped: Tally | None = None,
 ) -> PromptSet:
-    """Cleaned and encoded prompts, each of which leaves room in the context for a whole response."""
+    """Cleaned and encoded prompts, each of which leaves room in the context for a whole response.
+
+    `name` (training, held-out) says in the log which they are; without one the file does. What goes is added to
+    `dropped`, if that is given.
+    """
     if max_new_tokens >= context:
         told = f"{max_new_tokens} leaves no room for a prompt in the model's {context} positions"
         raise ConfigError("sampling.max_new_tokens", told, f"lower it to {context // 2}")
-    fitting = hygiene.model_copy(update={"max_prompt_tokens": min(hygiene.max_prompt_tokens, context - max_new_tokens)})
-    kept, report = clean(records, fitting, template, tokenizer)
-    log.info("%s", report)
+    kept, report = clean(records, hygiene, template, tokenizer, Room(context, max_new_tokens), dropped)
+    is_most = 2 * report.kept < report.read
+    told = name or _file(records)
+    log.log(logging.WARNING if is_most else logging.INFO, "%s%s", f"{told}: " if told else "", report)
     tokens = encode_prompts([record.prompt for record in kept], template, tokenizer)
-    counts = {name: count for name, count in asdict(report).items() if name != "read"}
-    return PromptSet(kept, tokens, counts)
+    return PromptSet(kept, tokens, report.counts)
+
+
+def cleaned_split(
+    records: Sequence[Prompt],
+    held_out: Sequence[Prompt],
+    share: float,
+    seed: int,
+    hygiene: HygieneSettings,
+    template: Template,
+    tokenizer: PreTrainedTokenizerBase,
+    room: Room,
+    dropped: Tally | None = None,
+) -> tuple[PromptSet, PromptSet]:
+    """(training, held out): cleaned first and split then, so that no prompt has a near duplicate on the other side.
+
+    `held_out` are prompts of a file of their own; where there are none, a `share` of the groups is held out.
+    Raises DataError where a side has no prompt left.
+    """
+
+    def cleaned(some: Sequence[Prompt], name: str) -> PromptSet:
+        return prompt_set(some, hygiene, template, tokenizer, room.context, room.max_new_tokens, name, dropped)
+
+    if not held_out:
+        every = cleaned(records, "")
+        parts = split_by_group(every.records, share, seed)
+        training, apart = (_those_of(every, part) for part in parts)
+        log.info("split: %s prompts to train on, %s held out", f"{len(parts[0]):,}", f"{len(parts[1]):,}")
+        return training, apart
+    training, apart = cleaned(records, "training"), cleaned(held_out, "held-out")
+    left = unlike(training.records, apart.records, hygiene.shared_prefix)
+    if not left:
+        raise DataError("prompts", "every prompt is held out too", "give other prompts to train on")
+    if len(left) < len(training.records):
+        log.warning("left out %s prompts that are like a held-out one", f"{len(training.records) - len(left):,}")
+    return _those_of(training, left), apart
+
+
+def _those_of(whole: PromptSet, records: Sequence[Prompt]) -> PromptSet:
+    """The part of a set that these of its records are."""
+    chosen = {id(record) for record in records}
+    places = [i for i, record in enumerate(whole.records) if id(record) in chosen]
+    return PromptSet([whole.records[i] for i in places], [whole.tokens[i] for i in places], whole.dropped)
+
+
+def _file(records: Sequence[Prompt]) -> str:
+    """The file that the first record is from."""
+    return records[0].where.rpartition(":")[0] if records else ""
 
 
 def take_shots(records: Sequence[Prompt], count: int) -> tuple[Dialogue, list[Prompt]]:

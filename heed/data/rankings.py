@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
 from heed.data.encode import EncodedRanking, encode_rankings
+from heed.data.spelled import tell_spelled
+from heed.data.tally import Tally
 from heed.data.template import Template
 from heed.errors import DataError
 from heed.records import Ranking
@@ -54,20 +56,44 @@ def _by_text(ranking: EncodedRanking) -> list[int]:
 
 
 def ranking_set(
-    rankings: Sequence[Ranking], template: Template, tokenizer: PreTrainedTokenizerBase, max_tokens: int, name: str
+    rankings: Sequence[Ranking],
+    template: Template,
+    tokenizer: PreTrainedTokenizerBase,
+    max_tokens: int,
+    name: str,
+    dropped: Tally | None = None,
 ) -> RankingSet:
     """Encode rankings; `name` (training, held-out) says in the log and in errors which they are.
 
-    Raises DataError where none is left.
+    What is lost is added to `dropped`, if that is given. Raises DataError where more than half of what has an order is.
     """
     ordered = [ranking for ranking in rankings if len(set(ranking.ranks)) > 1]
     encoded, told = encode_rankings(ordered, template, tokenizer, max_tokens)
     kept = [(tokens, ranking.source) for tokens, ranking in zip(encoded, ordered, strict=True) if tokens is not None]
-    lost = {"tied": len(rankings) - len(ordered), **asdict(told)}
+    lost = {
+        "tied": len(rankings) - len(ordered),
+        "identical": told.identical,
+        "too_long": told.too_long,
+        "cut": told.cut,
+    }
+    lost |= {"refused": told.refused} if told.refused else {}
+    gone = Tally()
+    for i, reason in told.reasons.items():
+        gone.add(f"rankings with {reason}", ordered[i].where)
     counts = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in lost.items())
-    if not kept:
-        hint = "raise `max_tokens`, or give rankings with an order"
-        raise DataError(f"{name} rankings", f"none of {len(rankings):,} is left: {counts}", hint)
+    if len(gone) > len(kept) or not kept:
+        longest = "raise `max_tokens` (up to the model's context), or give rankings with an order"
+        hint = "train with `template: dialogue`" if told.refused > told.too_long + told.identical else longest
+        raise DataError(f"{name} rankings", f"{_left(len(kept), len(rankings))}: {counts}", hint)
+    if dropped is not None:
+        dropped.extend(gone)
     found = RankingSet([tokens for tokens, _ in kept], [source for _, source in kept], lost)
     log.info("%s: %s rankings, %s comparisons; %s", name, f"{len(kept):,}", f"{found.comparisons:,}", counts)
+    if gone:
+        log.warning("%s: lost %s", name, gone)
+    tell_spelled(ordered, template, tokenizer)
     return found
+
+
+def _left(kept: int, read: int) -> str:
+    return f"only {kept:,} of {read:,} are left" if kept else f"none of {read:,} is left"

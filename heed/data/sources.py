@@ -1,13 +1,12 @@
 """Public data sets and local files → records. The format is told from the columns of the first row.
 
-What is read, and what is dropped and why, is logged in one line.
+What is read, and what is dropped and why, is logged in one line; what is mended in another.
 """
 
 from __future__ import annotations
 
 import logging
 import random
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,9 +15,12 @@ from typing import Any, TypeVar
 from heed.data.files import DOCUMENT_END, read_rows, read_text
 from heed.data.formats import DEMONSTRATIONS, PROMPTS, RANKINGS, Format, detect
 from heed.data.rows import Entry, Row, Unusable
+from heed.data.tally import Tally
+from heed.data.transcripts import is_transcript
 from heed.errors import DataError
 from heed.records import Demonstration, Prompt, Ranking, group_of
 from heed.settings.common import DataSettings
+from heed.words import clean, listed, mended_kinds
 
 log = logging.getLogger("heed")
 
@@ -30,19 +32,22 @@ NEEDED = {
 Record = TypeVar("Record", Demonstration, Prompt, Ranking)
 
 
-def read_demonstrations(settings: DataSettings, seed: int) -> list[Demonstration]:
+def read_demonstrations(settings: DataSettings, seed: int, dropped: Tally | None = None) -> list[Demonstration]:
     """Prompts with an answer to imitate. From comparisons it is the chosen one, from rankings the best one."""
-    return _read(settings, seed, DEMONSTRATIONS, _demonstration)
+    return _read(settings, seed, DEMONSTRATIONS, _demonstration, dropped)
 
 
-def read_rankings(settings: DataSettings, seed: int) -> list[Ranking]:
+def read_rankings(settings: DataSettings, seed: int, dropped: Tally | None = None) -> list[Ranking]:
     """Judged responses; a comparison is a ranking of two."""
-    return _read(settings, seed, RANKINGS, _ranking)
+    return _read(settings, seed, RANKINGS, _ranking, dropped)
 
 
-def read_prompts(settings: DataSettings, seed: int) -> list[Prompt]:
-    """Prompts alone; `reference` is the answer that `read_demonstrations` would have taken."""
-    return _read(settings, seed, PROMPTS, _prompt)
+def read_prompts(settings: DataSettings, seed: int, dropped: Tally | None = None) -> list[Prompt]:
+    """Prompts alone; `reference` is the answer that `read_demonstrations` would have taken.
+
+    All three add to `dropped`, where one is given, each row that they leave out, with its place and the reason.
+    """
+    return _read(settings, seed, PROMPTS, _prompt, dropped)
 
 
 def read_texts(paths: Sequence[str], limit_characters: int = 0) -> list[str]:
@@ -53,14 +58,18 @@ def read_texts(paths: Sequence[str], limit_characters: int = 0) -> list[str]:
     files = [file for path in map(Path, paths) for file in _matching(path)]
     if not files:
         raise DataError(", ".join(paths) or "text", "no file has such a name", "name .txt files, plain, .gz or .xz")
-    documents, left = [], limit_characters
+    documents, left, mended = [], limit_characters, Tally()
     for position, file in enumerate(sorted(files, key=_size)):
         text = read_text(file, left // (len(files) - position) if limit_characters else -1)
         left -= len(text)
-        documents += [document for document in map(str.strip, text.split(DOCUMENT_END)) if document]
+        for kind in mended_kinds(text):
+            mended.add(f"files with {kind}", str(file))
+        documents += [document for document in map(str.strip, clean(text).split(DOCUMENT_END)) if document]
     if not documents:
         raise DataError(str(files[0]), "holds no text", "name files that hold running text")
     log.info("read %s documents, %s characters of text", f"{len(documents):,}", f"{sum(map(len, documents)):,}")
+    if mended:
+        log.info("mended %s", mended)
     return documents
 
 
@@ -82,6 +91,7 @@ class _Tags:
     source: str
     group: str
     user: str
+    where: str
 
 
 def _demonstration(entry: Entry, tags: _Tags) -> Demonstration:
@@ -89,12 +99,12 @@ def _demonstration(entry: Entry, tags: _Tags) -> Demonstration:
         raise Unusable("rows without one best response")
     if not entry.best.strip():
         raise Unusable("empty responses")
-    return Demonstration(entry.prompt, entry.best, tags.source, tags.group)
+    return Demonstration(entry.prompt, entry.best, tags.source, tags.group, tags.where)
 
 
 def _prompt(entry: Entry, tags: _Tags) -> Prompt:
     reference = entry.best if entry.best and entry.best.strip() else None
-    return Prompt(entry.prompt, reference, tags.source, tags.group, tags.user)
+    return Prompt(entry.prompt, reference, tags.source, tags.group, tags.user, tags.where)
 
 
 def _ranking(entry: Entry, tags: _Tags) -> Ranking:
@@ -106,52 +116,66 @@ def _ranking(entry: Entry, tags: _Tags) -> Ranking:
         raise Unusable("empty responses")
     if len(set(words)) == 1:
         raise Unusable("identical pairs")
-    return replace(judged, prompt=entry.prompt, source=tags.source, group=tags.group)
+    return replace(judged, prompt=entry.prompt, source=tags.source, group=tags.group, where=tags.where)
 
 
-def _read(settings: DataSettings, seed: int, wanted: str, record: Callable[[Entry, _Tags], Record]) -> list[Record]:
-    rows = _renamed(read_rows(settings), settings)
+def _read(
+    settings: DataSettings,
+    seed: int,
+    wanted: str,
+    record: Callable[[Entry, _Tags], Record],
+    told_dropped: Tally | None,
+) -> list[Record]:
+    rows = read_rows(settings)
     form = _format(rows[0], wanted, settings.path)
     rows = _from_sources(rows, settings)
+    transcripts = _is_waiting(rows[0])
     records: list[Record] = []
-    dropped: Counter[str] = Counter()
-    first_dropped = ""
+    dropped, mended, hints = Tally(), Tally(), dict[str, str]()
     for row in rows:
-        before = dropped.total()
-        records += _records(row, form, record, dropped)
-        if dropped.total() > before:
-            first_dropped = first_dropped or row.where
-    _refuse_mostly_dropped(records, dropped, first_dropped)
+        for said in _records(replace(row, transcripts=transcripts), form, record):
+            if isinstance(said, Unusable):
+                dropped.add(str(said), row.where)
+                hints[str(said)] = said.hint
+            else:
+                records.append(said)
+        for kind in sorted(row.mended):
+            mended.add(f"rows with {kind}", row.where)
+    if mended:
+        log.info("mended %s", mended)
+    _refuse_mostly_dropped(records, dropped, hints)
+    if told_dropped is not None:
+        told_dropped.extend(dropped)
     kept = _drawn(records, settings.limit, seed)
     _tell(settings, form, wanted, len(rows), len(records), len(kept), dropped)
     return kept
 
 
-def _records(
-    row: Row, form: Format, record: Callable[[Entry, _Tags], Record], dropped: Counter[str]
-) -> Iterator[Record]:
-    source, group, user = (_tag(row, name) for name in ("source", "group", "user"))
+def _is_waiting(row: Row) -> bool:
+    """Is the prompt of the first row a transcript that ends in `Assistant:`? Then others may be so."""
+    prompt = row.columns.get("prompt")
+    return isinstance(prompt, str) and is_transcript(prompt)
+
+
+def _records(row: Row, form: Format, record: Callable[[Entry, _Tags], Record]) -> Iterator[Record | Unusable]:
+    """What the row gives, and in place of what it does not give the reason."""
+    source, group, user = (row.tag(name) for name in ("source", "group", "user"))
     try:
         for entry in form.entries(row):
             try:
                 prompt = entry.prompt
                 if not prompt or prompt[-1].role != "user" or not prompt[-1].content.strip():
                     raise Unusable("prompts that do not end with the user's words")
-                yield record(entry, _Tags(source, group or group_of(prompt), user))
+                yield record(entry, _Tags(source, group or group_of(prompt), user, row.where))
             except Unusable as reason:
-                dropped[str(reason)] += 1
+                yield reason
     except Unusable as reason:
-        dropped[str(reason)] += 1
-
-
-def _tag(row: Row, name: str) -> str:
-    value = row.columns.get(name)
-    return "" if value is None else str(value)
+        yield reason
 
 
 def _format(row: Row, wanted: str, path: str) -> Format:
     form = detect(row.columns, wanted)
-    seen = ", ".join(row.columns) or "none"
+    seen = listed(row.columns)
     if form is None:
         hint = f"{NEEDED[wanted]}; the setting `columns` renames columns"
         raise DataError(row.where, f"no known format has these columns: {seen}", hint)
@@ -162,30 +186,22 @@ def _format(row: Row, wanted: str, path: str) -> Format:
     return form
 
 
-def _renamed(rows: list[Row], settings: DataSettings) -> list[Row]:
-    unknown = settings.columns.keys() - rows[0].columns.keys()
-    if unknown:
-        raise rows[0].fail(f"`columns` renames `{min(unknown)}`, which is not there", "name columns that the rows have")
-    if not settings.columns:
-        return rows
-    return [
-        Row({settings.columns.get(name, name): value for name, value in row.columns.items()}, row.where) for row in rows
-    ]
-
-
 def _from_sources(rows: list[Row], settings: DataSettings) -> list[Row]:
-    kept = [row for row in rows if not settings.sources or _tag(row, "source").startswith(settings.sources)]
+    kept = [row for row in rows if not settings.sources or row.tag("source").startswith(settings.sources)]
     if not kept:
-        seen = ", ".join(sorted({_tag(row, "source") for row in rows})[:8]) or "none"
+        seen = listed(sorted({row.tag("source") for row in rows}), 8)
         named = " or ".join(settings.sources)
         raise DataError(settings.path, f"no row's `source` starts with {named}", f"sources there: {seen}")
     return kept
 
 
-def _refuse_mostly_dropped(records: list[Any], dropped: Counter[str], first: str) -> None:
-    if dropped.total() > len(records):
-        told = f"{dropped.total():,} of {dropped.total() + len(records):,} rows are unusable: {_counts(dropped)}"
-        raise DataError(first, told, "this is the first of them; are the file and its columns the ones you meant?")
+def _refuse_mostly_dropped(records: list[Any], dropped: Tally, hints: dict[str, str]) -> None:
+    if len(dropped) > len(records):
+        told = f"{len(dropped):,} of {len(dropped) + len(records):,} rows are unusable: {dropped}"
+        (_, first), *_ = dropped
+        often = max(hints, key=[reason for reason, _ in dropped].count)
+        hint = hints[often] or "this is the first of them; are the file and its columns the ones you meant?"
+        raise DataError(first, told, hint)
 
 
 def _drawn(records: list[Record], limit: int, seed: int) -> list[Record]:
@@ -195,13 +211,9 @@ def _drawn(records: list[Record], limit: int, seed: int) -> list[Record]:
 
 
 def _tell(
-    settings: DataSettings, form: Format, wanted: str, rows: int, records: int, kept: int, dropped: Counter[str]
+    settings: DataSettings, form: Format, wanted: str, rows: int, records: int, kept: int, dropped: Tally
 ) -> None:
     line = f"read {rows:,} rows of {settings.path} as {form.name} → {records:,} {wanted}"
-    line += f"; dropped {_counts(dropped)}" if dropped else ""
+    line += f"; dropped {dropped}" if dropped else ""
     line += f"; drew {kept:,} of them" if kept < records else ""
     log.log(logging.WARNING if dropped else logging.INFO, line)
-
-
-def _counts(dropped: Counter[str]) -> str:
-    return ", ".join(f"{count:,} {reason}" for reason, count in dropped.most_common())

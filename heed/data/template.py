@@ -1,24 +1,27 @@
 """The exact text that a model sees for a prompt. One template object serves SFT, reward model, PPO and evaluation.
 
-The text of a whole example is `render(prompt) + response_text(response)`, then the tokenizer's end-of-text token.
-`chat_template` says the same to stock `tokenizer.apply_chat_template`: same text, and the loss mask through
-`return_assistant_tokens_mask=True`. A checkpoint carries both the template's name and its `hash`.
+The text of a whole example is `render(prompt) + answer_text(response)`, then the tokenizer's end-of-text token.
+`chat_template` says the same to stock `tokenizer.apply_chat_template`: same tokens, and the loss mask through
+`return_assistant_tokens_mask=True`. A speaker's marker that somebody typed inside a turn is broken up by a space, so
+that it never opens one. A checkpoint carries both the template's name and its `hash`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from transformers import PreTrainedTokenizerBase
+from jinja2 import TemplateError
 
-from heed.errors import ConfigError
+from heed.data.special import broken_up, special_tokens, start_of_text
+from heed.data.transcripts import ASSISTANT, HUMAN, parse_dialogue
+from heed.errors import ConfigError, DataError
 from heed.records import Dialogue, Turn
+from heed.words import reason
 
-HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
-_MARKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
+if TYPE_CHECKING:  # the labeling page reads data without transformers
+    from transformers import PreTrainedTokenizerBase
 
 _ALPACA = (
     "Below is an instruction that describes a task. "
@@ -37,10 +40,24 @@ _ANSWER = (
     "{%- if loop.last -%}{%- generation -%}{{ answer }}{{ eos_token }}{%- endgeneration -%}"
     "{%- else -%}{{ answer }}{%- endif -%}"
 )
+
+
+def _defusing(markers: tuple[str, ...]) -> str:
+    """Jinja filters that break up each marker, as `Template.defused` does."""
+    quoted = [(marker.replace("\n", "\\n"), _broken(marker).replace("\n", "\\n")) for marker in markers]
+    return "".join(f" | replace('{marker}', '{broken}')" for marker, broken in quoted)
+
+
+def _broken(marker: str) -> str:
+    return f"{marker[:-1]} {marker[-1]}"
+
+
+_DIALOGUE_MARKERS = (HUMAN, ASSISTANT)
+_ALPACA_MARKERS = ("### Instruction:", "### Input:", "### Response:")
 _DIALOGUE_JINJA = (
     "{%- for message in messages -%}"
-    "{%- set content = message['content'] | trim -%}"
-    "{%- if message['role'] == 'system' -%}{{ content }}"
+    "{%- set content = message['content'] | trim" + _defusing(_DIALOGUE_MARKERS) + " -%}"
+    "{%- if message['role'] == 'system' -%}{{ ('\\n\\n' + content)" + _defusing(_DIALOGUE_MARKERS) + " | trim }}"
     "{%- elif message['role'] == 'user' -%}{{ '\\n\\nHuman: ' + content }}"
     "{%- else -%}{{ '\\n\\nAssistant:' }}{%- set answer = ' ' + content if content else '' -%}"
     + _ANSWER
@@ -51,7 +68,7 @@ _DIALOGUE_JINJA = (
 _ALPACA_JINJA = (
     "{%- set seen = namespace(user=false) -%}"
     "{%- for message in messages -%}"
-    "{%- set content = message['content'] | trim -%}"
+    "{%- set content = message['content'] | trim" + _defusing(_ALPACA_MARKERS) + " -%}"
     "{%- if message['role'] == 'system' -%}{{ content + '\\n\\n' }}"
     "{%- elif message['role'] == 'user' -%}"
     "{%- set parts = content.split('\\n\\n', 1) -%}"
@@ -73,6 +90,8 @@ class Template(ABC):
     name: ClassVar[str]
     chat_template: str | None = None  # jinja for stock `apply_chat_template`; None where there is no equal one
     special_tokens: bool = False  # the rendered text spells special tokens, and its own start of text
+    markers: tuple[str, ...] = ()  # what opens a turn
+    lead: str = ""  # the last character before every response, where it is always the same
 
     @abstractmethod
     def render(self, dialogue: Dialogue) -> str:
@@ -81,6 +100,19 @@ class Template(ABC):
     @abstractmethod
     def response_text(self, response: str) -> str:
         """The text of the response as it follows `render(prompt)`, without the end-of-text token."""
+
+    def answer_text(self, response: str) -> str:
+        """`response_text` of an answer to imitate: it speaks for nobody else.
+
+        What a model has sampled is scored as it stands instead, for it will be so in PPO.
+        """
+        return self.response_text(self.defused(response.strip()) if self.markers else response)
+
+    def defused(self, text: str) -> str:
+        """The words of one turn, in which no marker opens another."""
+        for marker in self.markers:
+            text = text.replace(marker, _broken(marker))
+        return text
 
     @property
     def content(self) -> str:
@@ -100,14 +132,17 @@ class Template(ABC):
         kinds: dict[str, type[DialogueTemplate | AlpacaTemplate | PlainTemplate]] = {
             kind.name: kind for kind in (DialogueTemplate, AlpacaTemplate, PlainTemplate)
         }
-        return kinds[name]()
+        return kinds[name](tokenizer)
 
 
 class DialogueTemplate(Template):
     r"""`\n\nHuman: …\n\nAssistant:` as in HH and rm-static; a system turn is plain text in front."""
 
     name = "dialogue"
-    chat_template = _DIALOGUE_JINJA
+    markers, lead = _DIALOGUE_MARKERS, ":"
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
+        self.chat_template = start_of_text(tokenizer, self.render(_EXAMPLE[-1:])) + _DIALOGUE_JINJA
 
     def render(self, dialogue: Dialogue) -> str:
         return "".join(self._turn(turn) for turn in dialogue) + ASSISTANT
@@ -121,8 +156,9 @@ class DialogueTemplate(Template):
 
     def _turn(self, turn: Turn) -> str:
         if turn.role == "system":
-            return turn.content.strip()
-        return f"{HUMAN} {turn.content.strip()}" if turn.role == "user" else ASSISTANT + _after_space(turn.content)
+            return self.defused(f"\n\n{turn.content.strip()}").strip()  # a marker may stand at the text's very start
+        words = self.defused(turn.content.strip())
+        return f"{HUMAN} {words}" if turn.role == "user" else ASSISTANT + _after_space(words)
 
 
 class AlpacaTemplate(Template):
@@ -133,12 +169,15 @@ class AlpacaTemplate(Template):
     """
 
     name = "alpaca"
-    chat_template = _ALPACA_JINJA
+    markers, lead = _ALPACA_MARKERS, ":"
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
+        self.chat_template = start_of_text(tokenizer, self.render(_EXAMPLE[-1:])) + _ALPACA_JINJA
 
     def render(self, dialogue: Dialogue) -> str:
         text, first = "", True
         for turn in dialogue:
-            content = turn.content.strip()
+            content = self.defused(turn.content.strip())
             if turn.role == "system":
                 text += content + "\n\n"
             elif turn.role == "assistant":
@@ -158,6 +197,9 @@ class PlainTemplate(Template):
     """The words as they are: turns joined by a blank line, the response glued on. For completion and closed worlds."""
 
     name = "plain"
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
+        self.chat_template = None
 
     def render(self, dialogue: Dialogue) -> str:
         return "\n\n".join(turn.content for turn in dialogue)
@@ -181,8 +223,7 @@ class ChatTemplate(Template):
             raise ConfigError("template: chat", "the model's tokenizer has no chat template", "use dialogue or alpaca")
         self._tokenizer = tokenizer
         self.chat_template = tokenizer.get_chat_template()
-        named = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
-        self._special = re.compile("|".join(re.escape(t) for t in sorted(named, key=len, reverse=True)) or r"(?!)")
+        self._special = special_tokens(tokenizer)
 
     @property
     def content(self) -> str:
@@ -190,7 +231,10 @@ class ChatTemplate(Template):
 
     def render(self, dialogue: Dialogue) -> str:
         messages = [{"role": turn.role, "content": self._defused(turn.content)} for turn in dialogue]
-        text = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        try:
+            text = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        except (TemplateError, TypeError) as error:
+            raise Refused(reason(error)) from error
         assert isinstance(text, str)
         return text
 
@@ -198,29 +242,16 @@ class ChatTemplate(Template):
         return self._defused(response.strip())
 
     def _defused(self, text: str) -> str:
-        return self._special.sub(lambda match: match[0][0] + " " + match[0][1:], text)
+        return broken_up(text, self._special)
 
 
-def parse_dialogue(text: str) -> Dialogue:
-    r"""Turns of a transcript with `\n\nHuman:` and `\n\nAssistant:`; what stands before the first is a system turn.
+class Refused(DataError):
+    """A prompt that the model's own chat template does not take, such as two user's turns in a row."""
 
-    An empty last assistant turn is where the response goes, and is left out. Each turn is stripped.
-    """
-    marks = list(_MARKER.finditer(text))
-    ends = [*(mark.start() for mark in marks), len(text)][1:]
-    turns = [
-        Turn("user" if mark[1] == "Human" else "assistant", text[mark.end() : end].strip())
-        for mark, end in zip(marks, ends, strict=True)
-    ]
-    if turns and turns[-1] == Turn("assistant", ""):
-        turns.pop()
-    front = text[: marks[0].start()].strip() if marks else text.strip()
-    return (Turn("system", front), *turns) if front else tuple(turns)
-
-
-def is_transcript(text: str) -> bool:
-    """Does `text` read as a whole dialogue that waits for the assistant's answer?"""
-    return text.rstrip().endswith(ASSISTANT) and (HUMAN in text or text.lstrip().startswith("Human:"))
+    def __init__(self, why: str) -> None:
+        told = f"the model's chat template refuses a prompt: {why}"
+        super().__init__("template: chat", told, "leave such rows out, or train with `template: dialogue`")
+        self.reason = f"prompts that the model's chat template refuses ({why})"
 
 
 def _after_space(text: str) -> str:

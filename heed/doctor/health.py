@@ -184,7 +184,7 @@ def lowered_price(rows: Sequence[Row], run: Run) -> Told | None:
 BANDS: dict[str, tuple[Callable[[Sequence[Row], Run], Told | None], str]] = {
     "H1": (halved_entropy, "lower optimizer.learning_rate, or raise kl_coef: the policy is becoming one answer"),
     "H2": (clipped, "lower optimizer.learning_rate, or take fewer epochs"),
-    "H3": (unexplained, "raise critic_warmup, or try another value_learning_rate"),
+    "H3": (unexplained, "raise critic_warmup, or try another value_optimizer.learning_rate"),
     "H4": (lengthening, "the reward model likes length: see what heed doctor says of it, or raise missing_eos.value"),
     "H5": (far, "raise kl_coef, lower optimizer.learning_rate, or set kl_budget"),
     "H6": (overoptimised, "stop at the best evaluation, or raise kl_coef"),

@@ -10,13 +10,15 @@ from torch import Tensor
 
 from heed.data.encode import encode_prompts, encode_responses
 from heed.data.template import Template
+from heed.errors import DataError
+from heed.evaluation.speaker import BATCH, Messages, dialogues
 from heed.models.answers import Answers, score_answers
 from heed.models.checkpoint import open_checkpoint
 from heed.models.policy import Policy
 from heed.models.roles import Shelf
 from heed.models.scalar_head import RewardModel
 from heed.models.scores import score_texts
-from heed.records import Dialogue
+from heed.records import Dialogue, clean, short
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,21 @@ class Judge:
         """A run of `heed reward` by name; `role` names its adapter."""
         model = shelf.reward_model(name, role)
         return cls(model, Template.named(open_checkpoint(name).template or "dialogue", model.trunk.tokenizer))
+
+    def score(self, prompts: str | Messages | Sequence[str | Messages], responses: str | Sequence[str]) -> list[float]:
+        """The normalised score of each response to the prompt at its place; every response counts as one that ended.
+
+        Raises DataError where there are not as many responses as prompts.
+        """
+        asked, answered = dialogues(prompts), [responses] if isinstance(responses, str) else list(responses)
+        if len(asked) != len(answered):
+            told = f"{len(asked)} prompts, but {len(answered)} responses"
+            raise DataError("responses", told, "give one response for each prompt")
+        for i, text in enumerate(answered, start=1):
+            if not isinstance(text, str):
+                raise DataError(f"response {i}", f"{short(text)} is not text", "give each response as a string")
+        words, ended = [clean(text) for text in answered], [True] * len(answered)
+        return self.scores_of_texts(asked, words, ended, BATCH).tolist() if words else []
 
     def scores(
         self, prompts: Sequence[Dialogue], answers: Answers, policy: Policy, template: Template, size: int

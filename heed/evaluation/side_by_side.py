@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
-from heed.data.prompts import PromptSet
-from heed.data.template import Template
 from heed.formulas.length_control import length_controlled_win_rate
 from heed.formulas.overlap import bleu, chrf
 from heed.formulas.statistics import bootstrap_difference, bootstrap_mean, wilson, win_rate
 from heed.models.answers import Divergence
 from heed.records import Prompt, prompt_to_json
-from heed.settings.evaluate import EvaluateSettings
 from heed.training.figures import interval
 from heed.training.metrics import short
 
@@ -35,28 +33,34 @@ class Answered:
     few_shot: int = 0
 
 
-def report(
-    prompts: PromptSet, answered: dict[str, Answered], settings: EvaluateSettings, template: Template
-) -> dict[str, Any]:
-    """`report.json`: what was asked, every model's figures, and each model against the first, the baseline."""
+def compared(records: list[Prompt], answered: Mapping[str, Answered], seed: int) -> dict[str, Any]:
+    """Every model's figures, and each model against the first, the baseline."""
     baseline, *others = answered
     return {
-        "prompts": len(prompts.records),
-        "dropped": prompts.dropped,
-        "template": {"name": template.name, "hash": template.hash},
-        "temperature": settings.sampling.temperature,
-        "max_new_tokens": settings.sampling.max_new_tokens,
         "baseline": baseline,
-        "reference": settings.reference or baseline,
-        "judge": next(iter(settings.reward_models), None),
-        "checkpoints": dict(settings.models),
-        "reward_models": dict(settings.reward_models),
-        "models": {name: model_figures(prompts.records, model, settings.seed) for name, model in answered.items()},
-        "against_baseline": {name: against(answered[name], answered[baseline], settings.seed) for name in others},
+        "models": {name: model_figures(records, model, seed) for name, model in answered.items()},
+        "against_baseline": {name: against(answered[name], answered[baseline], seed) for name in others},
         "nats_per_token_rise": {
-            name: found for name in others if (found := text_rise(answered[name], answered[baseline], settings.seed))
+            name: found for name in others if (found := text_rise(answered[name], answered[baseline], seed))
         },
     }
+
+
+class AnswerSheet:
+    """The answers of the models that have answered so far; a part of a run's state."""
+
+    def __init__(self) -> None:
+        self.answered: dict[str, Answered] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """All answers, with what was measured of them."""
+        return {name: asdict(answered) for name, answered in self.answered.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The answers as they were."""
+        for name, fields in state.items():
+            kl = None if fields["kl"] is None else Divergence(**fields["kl"])
+            self.answered[name] = Answered(**{**fields, "kl": kl})
 
 
 def model_figures(records: list[Prompt], model: Answered, seed: int) -> dict[str, Any]:

@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from heed import config
 from heed.data.hygiene import split_by_group
 from heed.errors import ConfigError
 from heed.flows.demo_report import write_report
@@ -24,11 +26,14 @@ from heed.pocket.prose import pretraining_text
 from heed.records import Candidates, read_jsonl, write_jsonl
 from heed.settings.best_of_n import BestOfNSettings
 from heed.settings.common import (
+    AdamWSettings,
     DataSettings,
+    DecaySettings,
     HygieneSettings,
     LoraSettings,
     OptimizerSettings,
     SamplingSettings,
+    StageSettings,
 )
 from heed.settings.demo import DemoSettings
 from heed.settings.evaluate import EvaluateSettings, SampleSettings
@@ -37,6 +42,9 @@ from heed.settings.pretrain import PretrainSettings
 from heed.settings.reward import RewardSettings
 from heed.settings.sft import SFTSettings
 from heed.stages import best_of_n, evaluate, ppo, pretrain, reward, sample, sft
+from heed.training.claim import described
+from heed.training.describe import describe_run
+from heed.training.run_dir import write_json, write_text
 
 log = logging.getLogger("heed")
 
@@ -87,9 +95,26 @@ def claim(place: Place, settings: DemoSettings) -> None:
     if place.root.is_dir() and any(place.root.iterdir()):
         if not (place.root / "world").is_dir():
             raise ConfigError("output", f"{place.root} holds files that are not a demo's", "choose a new directory")
-        if not settings.overwrite:
-            raise ConfigError("output", f"{place.root} holds a demo", "add --overwrite to replace it")
+        if not settings.overwrite and not settings.resume:
+            finished = (place.root / "report.json").exists()
+            hint = "" if finished else f", or go on with it: heed resume {place.root}"
+            raise ConfigError("output", f"{place.root} holds a demo", f"add --overwrite to replace it{hint}")
+    elif settings.resume:
+        raise ConfigError("resume", f"{place.root} holds no demo", "leave --resume out to begin one")
     (place.root / "world").mkdir(parents=True, exist_ok=True)
+    write_text(
+        place.root / "config.yaml", config.dump(settings.model_copy(update={"resume": False, "overwrite": False}))
+    )
+    write_json(place.root / "flow.json", describe_run("demo", type(settings).__name__, settings.seed))
+
+
+def go(run: Callable[[Any], object], settings: StageSettings) -> None:
+    """Run a stage; where the demo goes on, a finished one is left as it is, and a stopped one goes on."""
+    before = described(Path(settings.output)) if settings.resume else {}
+    if before.get("finished"):
+        log.info("done   %s", settings.output)
+        return
+    run(settings.model_copy(update={"resume": bool(before)}))
 
 
 def steps(place: Place, settings: DemoSettings) -> dict[str, Callable[[], object]]:
@@ -99,36 +124,36 @@ def steps(place: Place, settings: DemoSettings) -> dict[str, Callable[[], object
             lambda: write_world(place, settings.seed)
         ),
         "A small transformer learns the language of that world from prose alone (pretrain).": (
-            lambda: pretrain.run(pretrain_settings(place, settings))
+            lambda: go(pretrain.run, pretrain_settings(place, settings))
         ),
         "It learns to answer from demonstrations, of which three in ten are wrong (sft).": (
-            lambda: sft.run(sft_settings(place, settings))
+            lambda: go(sft.run, sft_settings(place, settings))
         ),
         "It answers each of some new questions four times (sample).": (
-            lambda: sample.run(sample_settings(place, settings))
+            lambda: go(sample.run, sample_settings(place, settings))
         ),
         "Five simulated labelers, who often disagree, rank the four answers (label).": (
             lambda: label(place, settings.seed)
         ),
         "A reward model first passes exams about other questions: which answer is right (reward).": (
-            lambda: reward.run(exam_settings(place, settings))
+            lambda: go(reward.run, exam_settings(place, settings))
         ),
         "It goes on to learn which answer the labelers would prefer (reward).": (
-            lambda: reward.run(reward_settings(place, settings))
+            lambda: go(reward.run, reward_settings(place, settings))
         ),
         "PPO changes the model towards answers that the reward model scores higher (ppo).": (
-            lambda: ppo.run(ppo_settings(place, settings))
+            lambda: go(ppo.run, ppo_settings(place, settings))
         ),
     }
     if settings.full:
-        whole["The same PPO with pretraining text mixed in and averaged weights (PPO-ptx)."] = lambda: ppo.run(
-            ptx_settings(place, settings)
+        whole["The same PPO with pretraining text mixed in and averaged weights (PPO-ptx)."] = lambda: go(
+            ppo.run, ptx_settings(place, settings)
         )
-        whole["For comparison, the best of sixteen answers of the SFT model (best-of-n)."] = lambda: best_of_n.run(
-            best_of_n_settings(place, settings)
+        whole["For comparison, the best of sixteen answers of the SFT model (best-of-n)."] = lambda: go(
+            best_of_n.run, best_of_n_settings(place, settings)
         )
-    whole["Base, SFT and PPO answer questions about things that none of them was asked about (evaluate)."] = lambda: (
-        evaluate.run(evaluate_settings(place, settings))
+    whole["Base, SFT and PPO answer questions about things that none of them was asked about (evaluate)."] = lambda: go(
+        evaluate.run, evaluate_settings(place, settings)
     )
     return whole
 
@@ -172,7 +197,10 @@ def label(place: Place, seed: int) -> None:
 
 def common(place: Place, name: str, settings: DemoSettings) -> dict[str, object]:
     """What every stage of the demo has."""
-    return {"output": place.run(name), "overwrite": settings.overwrite, "seed": settings.seed}
+    return {
+        "output": place.run(name), "overwrite": settings.overwrite, "resume": settings.resume, "seed": settings.seed,
+        "device": settings.device,
+    }  # fmt: skip
 
 
 def pretrain_settings(place: Place, settings: DemoSettings) -> PretrainSettings:
@@ -233,8 +261,8 @@ def ppo_settings(place: Place, settings: DemoSettings) -> PPOSettings:
         prompts=DataSettings(path=place.file("ppo-prompts.jsonl")), hygiene=HYGIENE, sampling=SAMPLING,
         steps=PPO_STEPS, batch=128, minibatch=32, microbatch=128, epochs=2, kl_coef=0.1, kl_budget=8, critic_warmup=3,
         missing_eos=MissingEosSettings(mode="replace", value=3), lora=LORA, evaluations=2,
-        optimizer=OptimizerSettings(learning_rate=5e-4, schedule="constant", warmup=0, eps=1e-5),
-        value_learning_rate=1e-3,
+        optimizer=DecaySettings(learning_rate=5e-4, schedule="constant", eps=1e-5),
+        value_optimizer=AdamWSettings(learning_rate=1e-3, eps=1e-5),
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """PPO's two clipped losses, their un-averaged terms, what is logged of them, and the PPO-ptx total.
 
-The `*_terms` are losses per token, 0 in padding. A loop that accumulates gradients sums them over its microbatches and
-divides by the global number of counted tokens; the `*_loss` functions are the same for a batch that fits at once.
+The `*_terms` are losses per token, 0 in padding. A loop that accumulates gradients gives the `*_loss` functions the
+number of counted tokens of its whole minibatch.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from heed.formulas.masked import masked_mean, masked_variance
@@ -44,14 +44,17 @@ def clipped_policy_loss(
     advantages: Float[Tensor, "batch response"],
     mask: Bool[Tensor, "batch response"],
     clip_range: float,
+    tokens: Int[Tensor, ""] | None = None,
 ) -> Float[Tensor, ""]:
     """Clipped surrogate loss, eq. 7 of the PPO paper (arXiv 1707.06347), averaged over response tokens.
 
         L(θ) = −E[ min( r·A, clip(r, 1−ε, 1+ε)·A ) ]      r = π_θ / π_old,  ε = clip_range
 
     `logprobs` are nats under the policy being trained and carry its gradient; the others are constants of the rollout.
+    `tokens`: the counted tokens of a minibatch of which this is a part; the losses of its parts add up to its own.
     """
-    return masked_mean(policy_terms(logprobs, old_logprobs, advantages, mask, clip_range), mask)
+    terms = policy_terms(logprobs, old_logprobs, advantages, mask, clip_range)
+    return terms.sum() / (mask.sum() if tokens is None else tokens)
 
 
 def value_terms(
@@ -73,14 +76,17 @@ def clipped_value_loss(
     returns: Float[Tensor, "batch response"],
     mask: Bool[Tensor, "batch response"],
     value_clip_range: float,
+    tokens: Int[Tensor, ""] | None = None,
 ) -> Float[Tensor, ""]:
     """Clipped value loss of lm-human-preferences, averaged over response tokens.
 
         L(φ) = ½ E[ max( (V − R)², (V_c − R)² ) ]      V_c = V_old + clip(V − V_old, −ε, ε),  ε = value_clip_range
 
     `values` carry the gradient; `old_values` and `returns` are constants of the rollout, in units of the score.
+    `tokens`: the counted tokens of a minibatch of which this is a part; the losses of its parts add up to its own.
     """
-    return masked_mean(value_terms(values, old_values, returns, mask, value_clip_range), mask)
+    terms = value_terms(values, old_values, returns, mask, value_clip_range)
+    return terms.sum() / (mask.sum() if tokens is None else tokens)
 
 
 def ptx_total(ppo_loss: Float[Tensor, ""], ptx_loss: Float[Tensor, ""], ptx_coef: float) -> Float[Tensor, ""]:

@@ -19,12 +19,11 @@ from heed.models.answers import answer
 from heed.models.policy import Policy
 from heed.records import Demonstration, Dialogue, Turn, prompt_to_json
 from heed.settings.common import SamplingSettings
-from heed.settings.sft import SFTSettings
 from heed.training.text_metrics import overlap_figures
 
 
 @dataclass(frozen=True)
-class Asked:
+class CompletionPrompts:
     """Held-out demonstrations whose prompts are answered, and the demonstrations shown first in the few-shot column."""
 
     records: list[Demonstration]
@@ -46,30 +45,32 @@ class Completions:
     ended: list[bool]  # by end-of-text itself
 
 
-def ask(records: Records, policy: Policy, template: Template, settings: SFTSettings) -> Asked:
-    """The first `completions` held-out prompts that leave room for an answer, alone and after demonstrations.
+def choose(
+    records: Records, policy: Policy, template: Template, count: int, max_new_tokens: int, few_shot: int
+) -> CompletionPrompts:
+    """The first `count` held-out prompts that leave room for an answer, alone and after demonstrations.
 
     Shown are the first `few_shot` training demonstrations of one turn that are not longer than the median; in front of
     each prompt stand as many of them as fit.
     """
-    if not settings.completions:
-        return Asked([], [], [], [])
-    tokenizer, room = policy.trunk.tokenizer, policy.trunk.context - settings.completion_tokens
+    if not count:
+        return CompletionPrompts([], [], [], [])
+    tokenizer, room = policy.trunk.tokenizer, policy.trunk.context - max_new_tokens
     if room <= 0:
-        told = f"{settings.completion_tokens} leaves no room for a prompt in {policy.trunk.context} positions"
+        told = f"{max_new_tokens} leaves no room for a prompt in {policy.trunk.context} positions"
         raise ConfigError("completion_tokens", told, f"lower it to {policy.trunk.context // 2}")
     encoded = encode_prompts([record.prompt for record in records.held_out], template, tokenizer)
-    fitting = [i for i, tokens in enumerate(encoded) if len(tokens) <= room][: settings.completions]
+    fitting = [i for i, tokens in enumerate(encoded) if len(tokens) <= room][:count]
     held_out, prompts = [records.held_out[i] for i in fitting], [encoded[i] for i in fitting]
-    shown = short_demonstrations(records.training, settings.few_shot)
+    shown = short_demonstrations(records.training, few_shot)
     if not shown:
-        return Asked(held_out, prompts, [], [])
+        return CompletionPrompts(held_out, prompts, [], [])
     choices = [prompts]
-    for count in range(1, len(shown) + 1):
-        longer = [after(shown[:count], record.prompt) for record in held_out]
+    for number in range(1, len(shown) + 1):
+        longer = [after(shown[:number], record.prompt) for record in held_out]
         choices.append(encode_prompts(longer, template, tokenizer))
-    shots = [max(count for count, rows in enumerate(choices) if len(rows[i]) <= room) for i in range(len(held_out))]
-    return Asked(held_out, prompts, [choices[count][i] for i, count in enumerate(shots)], shots)
+    shots = [max(number for number, rows in enumerate(choices) if len(rows[i]) <= room) for i in range(len(held_out))]
+    return CompletionPrompts(held_out, prompts, [choices[number][i] for i, number in enumerate(shots)], shots)
 
 
 def short_demonstrations(training: Sequence[Demonstration], count: int) -> list[Demonstration]:
@@ -87,11 +88,11 @@ def after(shots: Sequence[Demonstration], prompt: Dialogue) -> Dialogue:
     return (*system, *shown, *prompt[len(system) :])
 
 
-def complete(policy: Policy, prompts: list[list[int]], settings: SFTSettings) -> Completions:
+def complete(policy: Policy, prompts: list[list[int]], max_new_tokens: int, microbatch_tokens: int) -> Completions:
     """Greedy answers (temperature 0), as in the paper's automatic evaluations."""
-    longest = max(map(len, prompts)) + settings.completion_tokens
-    batch = max(1, 2 * settings.microbatch_tokens // longest)  # without gradients a token takes less memory
-    sampling = SamplingSettings(max_new_tokens=settings.completion_tokens, batch=batch)
+    longest = max(map(len, prompts)) + max_new_tokens
+    batch = max(1, 2 * microbatch_tokens // longest)  # without gradients a token takes less memory
+    sampling = SamplingSettings(max_new_tokens=max_new_tokens, batch=batch)
     greedy = sampling.model_copy(update={"temperature": 0.0})  # no setting may say so: what is trained is never greedy
     answers = answer(policy, prompts, greedy, torch.Generator(policy.trunk.device))
     cut = [until_next_turn(f"\n\n{text}") for text in answers.texts]  # an answer may begin with the next turn's marker
@@ -99,11 +100,11 @@ def complete(policy: Policy, prompts: list[list[int]], settings: SFTSettings) ->
     return Completions([text.strip() for text, _ in cut], finished, answers.finished)
 
 
-def figures(asked: Asked, completions: dict[str, Completions], seed: int) -> dict[str, Any]:
+def figures(prompts: CompletionPrompts, completions: dict[str, Completions], seed: int) -> dict[str, Any]:
     """BLEU and chrF against the demonstrations (`difference`: SFT minus base, by prompt), and how answers end."""
-    references = [record.response for record in asked.records]
+    references = [record.response for record in prompts.records]
     texts = {name: found.texts for name, found in completions.items()}
-    shots = {"shots": bootstrap_mean(asked.shots, seed).as_dict()} if asked.shots else {}
+    shots = {"shots": bootstrap_mean(prompts.shots, seed).as_dict()} if prompts.shots else {}
     return {
         **overlap_figures(texts, references, "sft", "base", seed),
         "eos_rate": {name: wilson(sum(c.ended), len(c.ended)).as_dict() for name, c in completions.items()},
@@ -115,7 +116,7 @@ def figures(asked: Asked, completions: dict[str, Completions], seed: int) -> dic
     }
 
 
-def rows(asked: Asked, completions: dict[str, Completions]) -> list[dict[str, Any]]:
+def rows(prompts: CompletionPrompts, completions: dict[str, Completions]) -> list[dict[str, Any]]:
     """A row for every prompt, for `samples.jsonl`."""
     return [
         {
@@ -124,14 +125,14 @@ def rows(asked: Asked, completions: dict[str, Completions]) -> list[dict[str, An
             "responses": {name: found.texts[i] for name, found in completions.items()},
             "finished": {name: found.finished[i] for name, found in completions.items()},
         }
-        for i, record in enumerate(asked.records)
+        for i, record in enumerate(prompts.records)
     ]
 
 
-def table(asked: Asked, completions: dict[str, Completions], count: int) -> list[dict[str, object]]:
+def table(prompts: CompletionPrompts, completions: dict[str, Completions], count: int) -> list[dict[str, object]]:
     """The first few rows as they are printed."""
     return [
         {"prompt": record.prompt[-1].content, "demonstration": record.response}
         | {name: found.texts[i] for name, found in completions.items()}
-        for i, record in enumerate(asked.records[:count])
+        for i, record in enumerate(prompts.records[:count])
     ]

@@ -31,12 +31,12 @@ class ResponseLoss:
 
 
 @torch.no_grad()
-def measure(policy: Policy, lessons: Sequence[EncodedDemonstration], microbatch_tokens: int) -> ResponseLoss:
+def measure(policy: Policy, examples: Sequence[EncodedDemonstration], microbatch_tokens: int) -> ResponseLoss:
     """The loss of each demonstration, in their order."""
     pad, device = policy.trunk.tokenizer.pad_token_id, policy.trunk.device
-    nats, tokens = np.zeros(len(lessons)), np.zeros(len(lessons), dtype=np.int64)
-    for rows in microbatches([len(lesson.tokens) for lesson in lessons], microbatch_tokens, device.type):
-        batch = sft_batch([lessons[i] for i in rows], pad)
+    nats, tokens = np.zeros(len(examples)), np.zeros(len(examples), dtype=np.int64)
+    for rows in microbatches([len(example.tokens) for example in examples], microbatch_tokens, device.type):
+        batch = sft_batch([examples[i] for i in rows], pad)
         with policy.active():
             flat = policy.flat_logprobs(
                 batch.tokens.to(device), batch.mask.to(device), batch.response_mask.to(device)

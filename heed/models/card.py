@@ -10,6 +10,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from heed.models.usage import Usage, code
+
 LIMITS = """\
 It was trained to imitate or to please, on the data named below and no more: it states false things fluently, repeats
 what was in its data, and knows nothing of what came after. Measure it on what you want to use it for."""
@@ -19,7 +21,8 @@ what was in its data, and knows nothing of what came after. Measure it on what y
 class Card:
     """What a checkpoint is and how it came to be.
 
-    `figures` are `{"estimate", "low", "high", "n"}` by name; `opened_by` is the stock class that opens the directory.
+    `figures` are `{"estimate", "low", "high", "n"}` by name; `opened_by` is the stock class that opens the directory;
+    `code` is how (empty: as a policy).
     """
 
     title: str
@@ -31,6 +34,7 @@ class Card:
     made_with: Mapping[str, str | None] = field(default_factory=dict)
     opened_by: str = "AutoModelForCausalLM"
     task: str = "text-generation"
+    code: str = ""
 
 
 def write_card(path: Path, card: Card) -> None:
@@ -64,10 +68,7 @@ def _body(card: Card) -> str:
 ## Use
 
 ```python
-from transformers import {card.opened_by}, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained("PATH")
-model = {card.opened_by}.from_pretrained("PATH"){"  # needs peft" if card.adapter else ""}
+{card.code or code(Usage("policy", card.adapter))}
 ```
 
 ## Figures

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ import torch
 from transformers import PreTrainedModel
 
 from heed.errors import CheckpointError
+from heed.models.files import check_files, read_json
 from heed.models.hub import fetched
 
 METADATA = "heed.json"
 ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+HEAD = "score.safetensors"  # a scalar head in heed's own layout
 MARKS = (METADATA, ADAPTER)  # a hub repository that has one of them is fetched whole
 
 
@@ -46,9 +49,21 @@ class Checkpoint:
         return str(self.metadata.get("kind", "policy"))
 
     @property
+    def stage(self) -> str | None:
+        """The stage that made it: pretrain, sft, reward, ppo; None for a model from elsewhere."""
+        stage: str | None = self.metadata.get("stage")
+        return stage
+
+    @property
+    def weights(self) -> str:
+        """Name or directory of the frozen weights that it stands on: its base if it is an adapter, else itself."""
+        return self.base or self.path
+
+    @property
     def template(self) -> str | None:
         """Name of the template that the model was trained with; None for a model from elsewhere."""
-        return self.metadata.get("template", {}).get("name")
+        name: str | None = self.metadata.get("template", {}).get("name")
+        return name
 
 
 def open_checkpoint(name: str, kind: str | None = None) -> Checkpoint:
@@ -66,7 +81,8 @@ def open_checkpoint(name: str, kind: str | None = None) -> Checkpoint:
         if (found := fetched(name, MARKS)) is None:
             return Checkpoint(name, name)
         directory = found
-    metadata = _read_json(directory / METADATA) if (directory / METADATA).is_file() else {}
+    check_files(directory)
+    metadata = _metadata(directory / METADATA)
     if (directory / ADAPTER).is_file():
         checkpoint = Checkpoint(name, str(directory), _base(name, directory), metadata)
     elif (directory / "config.json").is_file():
@@ -106,7 +122,7 @@ def _is_path(name: str) -> bool:
 
 def _base(name: str, directory: Path) -> str:
     """The model that an adapter changes, which must be there."""
-    base = _read_json(directory / ADAPTER).get("base_model_name_or_path")
+    base = read_json(directory / ADAPTER).get("base_model_name_or_path")
     if not base:
         raise CheckpointError(name, f"{ADAPTER} names no base model", "train the adapter again")
     if not (directory / ADAPTER_WEIGHTS).is_file():
@@ -116,14 +132,24 @@ def _base(name: str, directory: Path) -> str:
             hint = f"put it back, or write its new place into {directory / ADAPTER}"
             raise CheckpointError(name, f"its base model is not at {base} any more", hint)
         fetched(base, MARKS)
+    elif (Path(base) / ADAPTER).is_file():
+        told = f"its base model {base} is an adapter itself"
+        raise CheckpointError(
+            name, told, "merge that adapter into its base (peft's merge_and_unload) and name the result"
+        )
+    else:
+        check_files(Path(base))
     return str(base)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise CheckpointError(
-            f"{path}:{error.lineno}", f"not valid JSON: {error.msg}", "train the model again"
-        ) from None
-    return content
+def _metadata(file: Path) -> dict[str, Any]:
+    """What `heed.json` says, or nothing where there is none. Raises `CheckpointError` where a part of it is no part."""
+    found = read_json(file) if file.is_file() else {}
+    for name in ("template", "reward", "from"):
+        if not isinstance(found.setdefault(name, {}), dict):
+            raise CheckpointError(str(file), f"`{name}` is {found[name]!r}, not an object", "train the model again")
+    for name in ("gain", "bias"):
+        number = found["reward"].get(name, 0.0)
+        if not isinstance(number, int | float) or not math.isfinite(number):
+            raise CheckpointError(str(file), f"`reward.{name}` is {number!r}", "train the reward model again")
+    return {name: value for name, value in found.items() if value != {}}

@@ -5,11 +5,12 @@ Text in, score out. Its token ids have nothing to do with the policy's, so respo
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -19,7 +20,8 @@ from transformers import (
 )
 
 from heed.errors import CheckpointError
-from heed.models.load import from_pretrained
+from heed.models.load import context_length, from_pretrained
+from heed.models.vocabulary import check_vocabulary, unused_entry
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,22 @@ class ExternalReward:
                 name, f"has no weights for {min(told['missing_keys'])}", "use a classifier that was trained as one"
             )
         tokenizer = from_pretrained(AutoTokenizer.from_pretrained, name)
+        rows = len(model.get_input_embeddings().weight)
+        check_vocabulary(tokenizer, rows, name)
+        if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= rows:
+            tokenizer.pad_token = unused_entry(tokenizer, rows)
+        if tokenizer.pad_token_id is None:
+            batch = 1  # nothing to pad with
+        # A classifier on a decoder reads its score at the last token that is no pad.
+        model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+        tokenizer.padding_side, tokenizer.truncation_side = "right", "left"
         return cls(model.to(device).eval().requires_grad_(False), tokenizer, form, batch)
+
+    @property
+    def longest(self) -> int:
+        """Tokens that the model reads at most."""
+        learned = _learned_positions(self.model)
+        return min(context_length(self.model.config, self.tokenizer), *learned, 1 << 14)
 
     @torch.no_grad()
     def score_texts(self, questions: list[str], answers: list[str]) -> Float[Tensor, " texts"]:
@@ -67,9 +84,29 @@ class ExternalReward:
         return replace(self, gain=gain, bias=bias)
 
     def _encode(self, questions: list[str], answers: list[str]) -> BatchEncoding:
-        self.tokenizer.truncation_side = "left"
-        longest = min(self.tokenizer.model_max_length, 1 << 14)
-        options = {"return_tensors": "pt", "padding": True, "truncation": True, "max_length": longest}
+        padding = len(answers) > 1
+        options = {"return_tensors": "pt", "padding": padding, "truncation": True, "max_length": self.longest}
         if self.form == "pair":
-            return self.tokenizer(questions, answers, **{**options, "truncation": "only_first"})
+            room = self.longest - self.tokenizer.num_special_tokens_to_add(pair=True) - 1  # one for the question
+            kept = [self._cut(answer, room) for answer in answers]
+            return self.tokenizer(questions, kept, **{**options, "truncation": "only_first"})
         return self.tokenizer([q + a for q, a in zip(questions, answers, strict=True)], **options)
+
+    def _cut(self, answer: str, room: int) -> str:
+        """An answer, or as much of its beginning as leaves room for any question at all."""
+
+        def tokens(characters: int) -> int:
+            return len(self.tokenizer(answer[:characters], add_special_tokens=False, verbose=False)["input_ids"])
+
+        if tokens(len(answer)) <= room:
+            return answer
+        return answer[: bisect_right(range(len(answer)), room, key=tokens) - 1]
+
+
+def _learned_positions(model: PreTrainedModel) -> list[int]:
+    """Positions that a model has embeddings for. RoBERTa's begin after that of its pad token."""
+    return [
+        module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Embedding) and name.endswith(("position_embeddings", "wpe"))
+    ]

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from huggingface_hub import constants, is_offline_mode, model_info, snapshot_download, try_to_load_from_cache
-from huggingface_hub.errors import HFValidationError, HTTPError, RepositoryNotFoundError
+from huggingface_hub.errors import HFValidationError, HTTPError, RepositoryNotFoundError  # type: ignore[attr-defined]
 
 from heed.errors import CheckpointError
 

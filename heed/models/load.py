@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -17,31 +19,34 @@ from transformers import (
 )
 
 from heed.errors import CheckpointError
+from heed.models.checkpoint import ADAPTER
+from heed.models.files import read_json
+from heed.models.vocabulary import check_vocabulary, has_pad, pad_entry
 
 Loaded = TypeVar("Loaded")
 
-# Names by which tokenizers call a padding or a never-used token. The last one is byte 0xFF of a byte-level
-# vocabulary, which no valid UTF-8 text contains: GPT-2 has no pad token of its own, and pad must not be EOS.
-PAD_NAMES = ("<|pad|>", "<pad>", "[PAD]", "<|finetune_right_pad_id|>", "<|reserved_special_token_0|>", "<unk>", "ÿ")
+TOKENIZERS = ("tokenizer_config.json", "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+"""Files of which a directory has one at least if it holds a tokenizer."""
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """A tokenizer whose pad token is an existing entry of its vocabulary and is not EOS; embeddings never grow."""
-    tokenizer: PreTrainedTokenizerBase = from_pretrained(AutoTokenizer.from_pretrained, name)
+    """A tokenizer whose pad token is an entry that the model has an embedding for, and not EOS; embeddings never grow.
+
+    `name` is what the model is called by: of an adapter without a tokenizer the base's is read. Raises
+    `CheckpointError` where text could become a token that the model has no embedding for.
+    """
+    directory = Path(name)
+    base = read_json(directory / ADAPTER).get("base_model_name_or_path") if (directory / ADAPTER).is_file() else None
+    own = not base or any((directory / file).is_file() for file in TOKENIZERS)
+    tokenizer: PreTrainedTokenizerBase = from_pretrained(AutoTokenizer.from_pretrained, name if own else str(base))
     if tokenizer.eos_token_id is None:
         raise CheckpointError(
             name, "its tokenizer has no end-of-text token", "set `eos_token` in tokenizer_config.json"
         )
-    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
-        vocabulary = tokenizer.get_vocab()
-        unused = [pad for pad in PAD_NAMES if pad in vocabulary and pad != tokenizer.eos_token]
-        if not unused:
-            raise CheckpointError(
-                name,
-                "its tokenizer has no pad token other than its end-of-text token",
-                "name a rare entry of its vocabulary as `pad_token` in tokenizer_config.json",
-            )
-        tokenizer.pad_token = unused[0]
+    rows = vocabulary_size(load_config(base or name))
+    check_vocabulary(tokenizer, rows, name)
+    if not has_pad(tokenizer, rows):
+        tokenizer.pad_token = pad_entry(tokenizer, rows, name)
     return tokenizer
 
 
@@ -52,30 +57,47 @@ def load_config(name: str) -> PreTrainedConfig:
 
 def parameter_count(name: str) -> int:
     """Parameters of a model, from its config alone."""
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(load_config(name))
-    return int(model.num_parameters())
+    config = load_config(name)
+
+    def empty(name: str) -> PreTrainedModel:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config)
+
+    return int(from_pretrained(empty, name).num_parameters())
 
 
-def context_length(config: PreTrainedConfig) -> int:
-    """Tokens that a model can see at most."""
-    return int(getattr(config, "max_position_embeddings", None) or 1 << 20)
+def vocabulary_size(config: PreTrainedConfig) -> int:
+    """Entries that a model has an embedding for: often a few more than its tokenizer knows."""
+    return int(config.get_text_config().vocab_size)
 
 
-def load_causal_lm(name: str, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
-    """A causal language model in evaluation mode, every dropout off, nothing trainable.
+def context_length(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase | None = None) -> int:
+    """Tokens that a model can see at most, by its config and by its tokenizer, whichever says less."""
+    text = config.get_text_config()
+    told = [getattr(text, name, None) for name in ("max_position_embeddings", "max_seq_len")]
+    if tokenizer is not None:
+        told.append(tokenizer.model_max_length)
+    return int(min([length for length in told if length], default=1 << 20))
 
-    Raises `CheckpointError` where weights are missing, for which transformers would put random ones.
+
+def load_causal_lm(
+    name: str, dtype: torch.dtype, device: torch.device, headless: bool = False
+) -> tuple[PreTrainedModel, bool]:
+    """A causal language model in evaluation mode, every dropout off, nothing trainable; and whether it lacks what
+    predicts tokens, which is zero then. `headless` allows that, for the transformer of a reward model.
+
+    Raises `CheckpointError` where other weights are missing, for which transformers would put random ones.
     """
     model: PreTrainedModel
     model, told = from_pretrained(AutoModelForCausalLM.from_pretrained, name, dtype=dtype, output_loading_info=True)
-    if told["missing_keys"]:
-        raise CheckpointError(
-            name,
-            f"has no weights for {min(told['missing_keys'])}",
-            "give a model that is a causal language model, whole",
-        )
-    return without_dropout(model.to(device).eval()).requires_grad_(False)
+    body = f"{model.base_model_prefix}."
+    missing = [key for key in told["missing_keys"] if key.startswith(body) or not headless]
+    if missing:
+        hint = "give a model that is a causal language model, whole"
+        raise CheckpointError(name, f"has no weights for {min(missing)}", hint)
+    for key in told["missing_keys"]:
+        model.get_parameter(key).data.zero_()
+    return without_dropout(model.to(device).eval()).requires_grad_(False), bool(told["missing_keys"])
 
 
 def without_dropout(model: PreTrainedModel) -> PreTrainedModel:
@@ -90,12 +112,14 @@ def without_dropout(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def from_pretrained(load: Callable[..., Loaded], name: str, **options: Any) -> Loaded:
-    """Call a transformers loader, and say plainly when the files are not there."""
+    """Call a transformers loader, and say plainly when the files are not there, or not what they should be."""
     try:
         return load(name, **options)
-    except (OSError, ValueError, SafetensorError) as error:
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
         raise CheckpointError(
             name,
-            f"cannot be loaded: {str(error).strip().splitlines()[0]}",
+            f"cannot be loaded: {next(iter(str(error).strip().splitlines()), type(error).__name__)}",
             "give the directory of a model, or a hub name while online (or with the model in the hub cache)",
         ) from None

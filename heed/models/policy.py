@@ -6,10 +6,11 @@ Everything that leaves this file is aligned with the tokens that were written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -23,6 +24,22 @@ from heed.rows.pieces import stack
 from heed.rows.threads import SERIAL
 
 CHUNK = 1 << 23  # logits held at once; larger pieces are slower per token on a CPU, whose allocator then keeps none
+
+
+class SeededBatch(NamedTuple):
+    """Prompts with random numbers of their own: the same, however many threads draw. `device`: the generator's."""
+
+    prompts: PromptBatch
+    seed: int
+    device: torch.device
+
+
+def in_batches(prompts: PromptBatch, size: int, generator: torch.Generator) -> list[SeededBatch]:
+    """Prompts in batches of `size`, seeded by `generator`."""
+    columns = zip(prompts.tokens.split(size), prompts.mask.split(size), strict=True)
+    batches = [PromptBatch(*batch) for batch in columns]
+    seeds = torch.randint(2**62, (len(batches),), generator=generator, device=generator.device).tolist()
+    return [SeededBatch(batch, seed, generator.device) for batch, seed in zip(batches, seeds, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -64,27 +81,27 @@ class Policy:
         generator: torch.Generator,
         copies: int = 1,
         size: int | None = None,
-        answered: Callable[[int], object] = lambda prompts: None,
     ) -> Responses:
         """Draw `copies` responses a prompt from exactly the distribution that `logprobs` scores, in batches of `size`
-        prompts (None: in one), after each of which `answered` is told how many prompts have been.
+        prompts (None: in one)."""
+        batches = in_batches(prompts, size or len(prompts.mask), generator)
+        drawn = list(self.draw(batches, max_new_tokens, temperature, copies))
+        return stack(drawn, self.trunk.tokenizer.pad_token_id)
 
-        A batch has random numbers of its own, seeded by `generator`: the same, however many threads draw.
-        """
-        columns = [column.split(size or len(column)) for column in (prompts.tokens, prompts.mask)]
-        batches, drawn = [PromptBatch(*batch) for batch in zip(*columns, strict=True)], []
-        seeds = torch.randint(2**62, (len(batches),), generator=generator, device=generator.device).tolist()
+    def draw(
+        self, batches: Sequence[SeededBatch], max_new_tokens: int, temperature: float, copies: int = 1
+    ) -> Generator[Responses]:
+        """The responses to each batch, in order. Between them the model is as it is for sampling: do nothing else with
+        it before the generator is closed."""
 
-        def draw(batch: PromptBatch, seed: int) -> Responses:
-            width, own = int(batch.mask.sum(dim=1).max()), torch.Generator(generator.device).manual_seed(seed)
-            asked = PromptBatch(batch.tokens[:, -width:], batch.mask[:, -width:])
+        def draw(batch: SeededBatch) -> Responses:
+            width = int(batch.prompts.mask.sum(dim=1).max())
+            asked = PromptBatch(batch.prompts.tokens[:, -width:], batch.prompts.mask[:, -width:])
+            own = torch.Generator(batch.device).manual_seed(batch.seed)
             return sample(self.trunk, asked, max_new_tokens, temperature, own, copies)
 
         with self.trunk.merged(self.adapter):
-            for responses in self.trunk.threads.map(draw, batches, seeds):
-                drawn.append(responses)
-                answered(sum(len(part.mask) for part in drawn) // copies)
-        return stack(drawn, self.trunk.tokenizer.pad_token_id)
+            yield from self.trunk.threads.map(draw, batches)
 
     def logprobs(
         self, prompts: PromptBatch, responses: Responses, temperature: float = 1.0
@@ -112,7 +129,7 @@ class Policy:
         return predicting(self.trunk.hidden(tokens, mask), counted)
 
     def _chunks(self, count: int, threads: int = 1) -> list[slice]:
-        size = max(1, min(CHUNK // self.trunk.model.config.vocab_size, -(-count // threads)))
+        size = max(1, min(CHUNK // self.trunk.vocabulary, -(-count // threads)))
         return [slice(start, start + size) for start in range(0, count, size)]
 
 

@@ -9,14 +9,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
 
+from heed.errors import CheckpointError
 from heed.models.checkpoint import Checkpoint, open_checkpoint
 from heed.models.external_reward import ExternalReward
 from heed.models.load import parameter_count
 from heed.models.policy import Policy
+from heed.models.reader import same_reader
 from heed.models.scalar_head import RewardModel, ScalarModel, ValueModel, load_head
 from heed.models.trunk import Trunk
 from heed.settings.common import LoraSettings
@@ -29,31 +32,48 @@ class Shelf:
         self.pick, self.device = pick, device
         self.trunks: dict[str, Trunk] = {}
 
-    def trunk(self, checkpoint: Checkpoint) -> Trunk:
-        """The frozen weights under a checkpoint."""
-        name = checkpoint.base or checkpoint.path
-        if name not in self.trunks:
-            self.trunks[name] = Trunk.load(checkpoint, self.pick(parameter_count(name)), self.device)
-        return self.trunks[name]
+    def trunk(self, checkpoint: Checkpoint, headless: bool = False) -> Trunk:
+        """The frozen weights under a checkpoint; `headless`: they need not predict tokens."""
+        name = checkpoint.weights
+        place = str(Path(name).resolve()) if Path(name).is_dir() else name
+        if place not in self.trunks:
+            self.trunks[place] = Trunk.load(checkpoint, self.pick(parameter_count(name)), self.device, headless)
+        return self.trunks[place]
 
-    def policy(self, name: str, role: str) -> Policy:
-        """A language model by checkpoint name; `role` names its adapter in the trunk."""
-        checkpoint = open_checkpoint(name, "policy")
-        return Policy(self.trunk(checkpoint), self._adapter(checkpoint, role))
+    def policy(self, name: str | Checkpoint, role: str) -> Policy:
+        """A language model by checkpoint or its name; `role` names its adapter in the trunk."""
+        checkpoint = open_checkpoint(name, "policy") if isinstance(name, str) else name
+        trunk = self.trunk(checkpoint)
+        if trunk.headless:
+            told = "is the transformer of a reward model, which predicts no tokens"
+            raise CheckpointError(checkpoint.name, told, "give a language model")
+        return Policy(trunk, self._adapter(trunk, checkpoint, role))
 
-    def reward_model(self, name: str, role: str) -> RewardModel:
-        """A reward model by checkpoint name, with the normalisation that its training measured."""
-        checkpoint = open_checkpoint(name, "reward")
-        trunk, adapter = self.trunk(checkpoint), self._adapter(checkpoint, role)
+    def reward_model(self, name: str | Checkpoint, role: str) -> RewardModel:
+        """A reward model by checkpoint or its name, with the normalisation that its training measured."""
+        checkpoint = open_checkpoint(name, "reward") if isinstance(name, str) else name
+        head, bias = load_head(checkpoint)
+        trunk = self.trunk(checkpoint, headless=True)
+        if head.in_features != trunk.width:
+            told = (
+                f"its head reads {head.in_features:,} numbers, but hidden states of {trunk.name} have {trunk.width:,}"
+            )
+            raise CheckpointError(checkpoint.name, told, "use the base model that the reward model was trained on")
         measured = checkpoint.metadata.get("reward", {})
-        head = load_head(checkpoint).to(self.device)
-        return RewardModel(trunk, adapter, head, measured.get("gain", 1.0), measured.get("bias", 0.0))
+        gain = measured.get("gain", 1.0)
+        adapter = self._adapter(trunk, checkpoint, role, head=True)
+        return RewardModel(trunk, adapter, head.to(self.device), gain, gain * bias + measured.get("bias", 0.0))
 
-    def _adapter(self, checkpoint: Checkpoint, role: str) -> str | None:
+    def _adapter(self, trunk: Trunk, checkpoint: Checkpoint, role: str, head: bool = False) -> str | None:
         if not checkpoint.is_adapter:
             return None
-        self.trunk(checkpoint).attach(role, checkpoint)
+        trunk.attach(role, checkpoint, head)
         return role
+
+
+def weight_count(checkpoint: Checkpoint) -> int:
+    """Weights of the transformer under a checkpoint, from its config alone."""
+    return parameter_count(checkpoint.base or checkpoint.path)
 
 
 @dataclass(frozen=True)
@@ -78,12 +98,17 @@ def trained_copy(policy: Policy, role: str, lora: LoraSettings) -> Policy:
     return Policy(policy.trunk, role)
 
 
-def load_roles(shelf: Shelf, model: str, reward: RewardModel | ExternalReward, lora: LoraSettings) -> Roles:
+def load_roles(
+    shelf: Shelf, model: str | Checkpoint, reward: RewardModel | ExternalReward, lora: LoraSettings
+) -> Roles:
     """The roles as PPO begins: policy = reference = SFT model, value model = reward model.
 
-    With an external reward model the value model starts from the SFT model with a head of zeros.
+    With an external reward model the value model starts from the SFT model with a head of zeros. Raises
+    `CheckpointError` where the reward model does not read the tokens that the policy writes.
     """
     reference = shelf.policy(model, "reference")
+    if isinstance(reward, RewardModel) and (why := same_reader(reward.trunk.reader, reference.trunk.reader)):
+        raise CheckpointError(reward.trunk.name, why, f"give a reward model that was trained from {model}")
     policy = trained_copy(reference, "policy", lora)
     if isinstance(reward, ExternalReward):
         body = trained_copy(reference, "value", lora)

@@ -9,16 +9,19 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float, Int
-from safetensors.torch import load_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicCache
 
 from heed.batches import PromptBatch, RankingBatch, Responses
 from heed.errors import CheckpointError
-from heed.models.checkpoint import Checkpoint
+from heed.models.adapter import HEADS, PREFIX
+from heed.models.checkpoint import HEAD, Checkpoint
+from heed.models.files import find_tensors
+from heed.models.layout import Layout, layout_of
 from heed.models.policy import scatter, whole
-from heed.models.trunk import PREFIX, Trunk
+from heed.models.trunk import Trunk
 
 
 def new_head(width: int, generator: torch.Generator) -> nn.Linear:
@@ -45,7 +48,7 @@ class ScalarModel:
             body = self.trunk.adapter_parameters(self.adapter)
         else:
             body = dict(self.trunk.body.named_parameters())
-        return {**body, "score.weight": self.head.weight}
+        return {**body, "score.weight": self.head.get_parameter("weight")}
 
     @contextmanager
     def trainable(self) -> Iterator[dict[str, nn.Parameter]]:
@@ -67,7 +70,8 @@ class ScalarModel:
 
     def read(self, hidden: Float[Tensor, "... width"]) -> Float[Tensor, "..."]:
         """The normalised number that the head reads from hidden states, in float32."""
-        return self.gain * self.head(hidden.float())[..., 0] + self.bias
+        raw: Tensor = self.head(hidden.float())[..., 0]
+        return self.gain * raw + self.bias
 
     def normalised(self, gain: float, bias: float) -> ScalarModel:
         """The same model with another normalisation."""
@@ -113,45 +117,62 @@ class ValueModel(ScalarModel):
         return scatter(self.read(hidden)[counted[:, 1:]], responses.mask)
 
 
-def load_head(checkpoint: Checkpoint) -> nn.Linear:
-    """The scalar head of a reward or value checkpoint."""
-    file = Path(checkpoint.path) / ("adapter_model.safetensors" if checkpoint.is_adapter else "model.safetensors")
-    weights = load_file(file) if file.is_file() else {}
-    found = [name for name in weights if name.removeprefix(PREFIX) in ("score.weight", "classifier.weight")]
-    if not found:
+def load_head(checkpoint: Checkpoint) -> tuple[nn.Linear, float]:
+    """The scalar head of a reward or value checkpoint, in stock layout or in heed's own, and the bias that it adds.
+
+    Raises `CheckpointError` where there is no head, or one of several numbers.
+    """
+    wanted = frozenset(
+        f"{prefix}{name}.{kind}" for prefix in ("", PREFIX) for name in HEADS for kind in ("weight", "bias")
+    )
+    found = {key.rpartition(".")[2]: tensor.float() for key, tensor in find_tensors(Path(checkpoint.path), wanted)}
+    if "weight" not in found:
         raise CheckpointError(checkpoint.name, "has no scalar head", "give a run of `heed reward`")
-    weight = weights[found[0]].float()
-    head = nn.Linear(weight.shape[1], 1, bias=False).requires_grad_(False)
-    head.weight.data.copy_(weight)
-    return head
+    numbers, width = found["weight"].shape
+    if numbers != 1:
+        told = f"its head gives {numbers} numbers a text, not 1"
+        raise CheckpointError(checkpoint.name, told, "use a reward model that was trained with num_labels=1")
+    head = nn.Linear(width, 1, bias=False).requires_grad_(False)
+    head.weight.data.copy_(found["weight"])
+    return head, float(found.get("bias", torch.zeros(1)))
 
 
-def save_scalar(model: ScalarModel, path: Path) -> None:
+def save_scalar(model: ScalarModel, path: Path) -> Layout:
     """Write a reward model (`…ForSequenceClassification`) or value model (`…ForTokenClassification`) that stock
-    transformers and peft open. They give the raw number; `heed.json` and `config.json` hold gain and bias."""
+    transformers and peft open, or where there is no such class in heed's own; returns which.
+
+    They give the raw number; `heed.json` holds gain and bias.
+    """
     path.mkdir(parents=True, exist_ok=True)
-    stock = _stock_model(model)
-    module = "classifier" if hasattr(stock, "classifier") else "score"
-    head = {f"{module}.weight": model.head.weight.detach().cpu().clone()}
-    if getattr(stock, module).bias is not None:
+    layout = layout_of(model.trunk.model, kind_of(model))
+    weight = model.head.weight.detach().cpu().clone()
+    if layout.stock is None:
+        if model.adapter is not None:
+            model.trunk.save_adapter(model.adapter, path, "CAUSAL_LM")
+        else:
+            model.trunk.model.save_pretrained(path)
+        save_file({"score.weight": weight}, path / HEAD)
+    else:
+        _save_stock(model, layout.stock, layout.head, weight, path)
+    model.trunk.tokenizer.save_pretrained(path)
+    return layout
+
+
+def _save_stock(model: ScalarModel, stock: PreTrainedModel, module: str, weight: Tensor, path: Path) -> None:
+    head = {f"{module}.weight": weight}
+    if stock.get_submodule(module).bias is not None:
         head[f"{module}.bias"] = torch.zeros(1)
     if model.adapter is not None:
         task = "SEQ_CLS" if isinstance(model, RewardModel) else "TOKEN_CLS"
         model.trunk.save_adapter(model.adapter, path, task, module, head)
-    else:
-        stock.to_empty(device="cpu").float()
-        stock.base_model.load_state_dict(model.trunk.body.state_dict())
-        stock.load_state_dict(head, strict=False)
-        stock.save_pretrained(path)
-    model.trunk.tokenizer.save_pretrained(path)
+        return
+    stock.config.reward_gain, stock.config.reward_bias = model.gain, model.bias
+    stock.to_empty(device="cpu").float()
+    stock.base_model.load_state_dict(model.trunk.body.state_dict())
+    stock.load_state_dict(head, strict=False)
+    stock.save_pretrained(path)
 
 
-def _stock_model(model: ScalarModel) -> PreTrainedModel:
-    """The stock class of the same architecture, without memory for its weights yet."""
-    config = type(model.trunk.model.config).from_dict(model.trunk.model.config.to_dict())
-    config.num_labels = 1
-    config.reward_gain, config.reward_bias = model.gain, model.bias
-    auto = AutoModelForSequenceClassification if isinstance(model, RewardModel) else AutoModelForTokenClassification
-    with torch.device("meta"):
-        stock: PreTrainedModel = auto.from_config(config)
-    return stock
+def kind_of(model: object) -> str:
+    """policy, reward or value."""
+    return "reward" if isinstance(model, RewardModel) else "value" if isinstance(model, ValueModel) else "policy"

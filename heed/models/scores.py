@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float
@@ -27,41 +27,67 @@ class RankedTexts(Protocol):
     def response_start(self) -> int: ...
 
 
-def score_texts(
-    model: RewardModel,
-    texts: Sequence[Sequence[int]],
-    microbatch_tokens: int,
-    scored: Callable[[int], object] = lambda texts: None,
-) -> Float[Tensor, " texts"]:
-    """Normalised scores of encoded texts, on the CPU; `scored` is told how many are done."""
-    trunk, scores, done = model.trunk, torch.zeros(len(texts)), 0
+class Scoring:
+    """Encoded texts that are being scored, piece by piece; a part of a run's state. Scores are normalised."""
 
-    def score(rows: list[int]) -> Tensor:
+    def __init__(self, model: RewardModel, texts: Sequence[Sequence[int]], microbatch_tokens: int) -> None:
+        self.model, self.texts = model, texts
+        lengths = [len(text) for text in texts]
+        self.pieces: list[list[int]] = model.trunk.threads.share(list(_of_like_length(lengths, microbatch_tokens)))
+        self.scores, self.done = torch.zeros(len(texts)), 0
+
+    def rest(self) -> Iterator[list[int]]:
+        """Score the pieces that are not scored yet, one for each that is taken. Call inside `model.active()`."""
+        left = self.pieces[self.done :]
+        for rows, scores in zip(left, self.model.trunk.threads.map(self._score, left), strict=True):
+            self.scores[rows] = scores
+            self.done += 1
+            yield rows
+
+    def _score(self, rows: list[int]) -> Tensor:
+        trunk, texts = self.model.trunk, self.texts
         lengths = torch.tensor([len(texts[i]) for i in rows])
         tokens = pad_sequence([torch.tensor(texts[i]) for i in rows], True, trunk.tokenizer.pad_token_id)
         mask = torch.arange(tokens.shape[1]) < lengths[:, None]
-        return model.scores(tokens.to(trunk.device), mask.to(trunk.device)).cpu()
+        return self.model.scores(tokens.to(trunk.device), mask.to(trunk.device)).cpu()
 
-    pieces = trunk.threads.share(list(_of_like_length([len(text) for text in texts], microbatch_tokens)))
+    def state_dict(self) -> dict[str, Any]:
+        """The scores so far."""
+        return {"scores": self.scores, "done": self.done}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The scores as they were."""
+        self.scores, self.done = state["scores"].clone(), int(state["done"])
+
+
+def score_texts(model: RewardModel, texts: Sequence[Sequence[int]], microbatch_tokens: int) -> Float[Tensor, " texts"]:
+    """Normalised scores of encoded texts, on the CPU."""
+    scoring = Scoring(model, texts, microbatch_tokens)
     with model.active():
-        for rows, found in zip(pieces, trunk.threads.map(score, pieces), strict=True):
-            scores[rows] = found
-            done += len(rows)
-            scored(done)
-    return scores
+        for _ in scoring.rest():
+            pass
+    return scoring.scores
 
 
 def score_rankings(
-    model: RewardModel,
-    rankings: Sequence[RankedTexts],
-    sources: Sequence[str],
-    microbatch_tokens: int,
-    scored: Callable[[int], object] = lambda texts: None,
+    model: RewardModel, rankings: Sequence[RankedTexts], sources: Sequence[str], microbatch_tokens: int
 ) -> ScoredRankings:
     """Raw scores of every response, in the unit of the loss; `sources[i]` is where ranking i comes from. A text that is
     ranked more than once is scored once."""
+    raw = score_texts(raw_model(model), list(different_texts(rankings)), microbatch_tokens)
+    return scored_rankings(rankings, sources, raw)
+
+
+def raw_model(model: RewardModel) -> RewardModel:
+    """The same model without its normalisation: it scores in the unit of the loss."""
+    return RewardModel(model.trunk, model.adapter, model.head)
+
+
+def scored_rankings(
+    rankings: Sequence[RankedTexts], sources: Sequence[str], raw: Float[Tensor, " texts"]
+) -> ScoredRankings:
+    """Rankings with the scores of their responses; `raw` are those of `different_texts(rankings)`."""
     texts = different_texts(rankings)
-    raw = score_texts(RewardModel(model.trunk, model.adapter, model.head), list(texts), microbatch_tokens, scored)
     return ScoredRankings(
         scores=raw[[texts[tuple(text)] for ranking in rankings for text in ranking.texts]],
         ranks=torch.tensor([rank for ranking in rankings for rank in ranking.ranks]),

@@ -27,7 +27,7 @@ def train_tokenizer(
     """
     if kind == "bytes":
         core, special, least = _byte_tokenizer(), [END, PAD], 2 + 256
-        trainer = trainers.BpeTrainer(
+        trainer: trainers.Trainer = trainers.BpeTrainer(
             vocab_size=vocabulary,
             special_tokens=special,
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),

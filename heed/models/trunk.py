@@ -7,7 +7,7 @@ drops every gradient. Backpropagate inside the context in which the forward pass
 
 from __future__ import annotations
 
-import copy
+import inspect
 import re
 import warnings
 from collections.abc import Iterator
@@ -17,54 +17,81 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float, Int
-from peft import LoraConfig, PeftConfig, get_peft_model_state_dict, inject_adapter_in_model
+from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from peft.utils import set_peft_model_state_dict
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import Cache
 
 from heed.errors import CheckpointError
-from heed.models.checkpoint import Checkpoint, weights_hash
-from heed.models.load import context_length, load_causal_lm, load_tokenizer, without_dropout
+from heed.models.adapter import HEADS, PREFIX, adapter_config, check_experts, check_tensors, linear_targets
+from heed.models.checkpoint import ADAPTER_WEIGHTS, Checkpoint, weights_hash
+from heed.models.files import read_tensors
+from heed.models.load import context_length, load_causal_lm, load_tokenizer, vocabulary_size, without_dropout
+from heed.models.probe import check_forward
+from heed.models.reader import Reader
+from heed.models.readout import probe_tokens, readout_of
+from heed.models.vocabulary import stop_ids
 from heed.rows.threads import RowThreads, fitting
 from heed.settings.common import LoraSettings
-
-PREFIX = "base_model.model."  # what peft's own files put before every name
-HEADS = ("score.", "classifier.")
 
 
 class Trunk:
     """A causal transformer with any number of named adapters; `None` names the weights without an adapter."""
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
-        self.model, self.tokenizer, self.name = model, tokenizer, name
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, headless: bool = False
+    ) -> None:
+        self.model, self.tokenizer, self.name, self.headless = model, tokenizer, name, headless
         self.body: nn.Module = model.base_model
-        self.head = _float32_head(model)
-        self.model.config.pad_token_id = tokenizer.pad_token_id
+        self.head = readout_of(model)
+        self.model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+        self.stop_ids = stop_ids(tokenizer, [model.generation_config], self.vocabulary)
+        # A base's own may hold what transformers refuses to save, and sampling settings that are not ours.
+        model.generation_config = GenerationConfig(eos_token_id=sorted(self.stop_ids))
         self.adapters: dict[str, LoraConfig] = {}
+        self._takes_positions = "position_ids" in inspect.signature(self.body.forward).parameters
         self._hash: str | None = None
 
     @classmethod
-    def load(cls, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> Trunk:
-        """The frozen weights that a checkpoint stands on: its base if it is an adapter, itself otherwise."""
-        name = checkpoint.base or checkpoint.path
-        tokenizer = load_tokenizer(checkpoint.path)
-        return cls(load_causal_lm(name, dtype, device), tokenizer, name)
+    def load(cls, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, headless: bool = False) -> Trunk:
+        """The frozen weights that a checkpoint stands on: its base if it is an adapter, itself otherwise.
+
+        `headless`: it need not predict tokens, as a reward model. Raises `CheckpointError` where it is not read here
+        as stock transformers reads it.
+        """
+        model, lacks_head = load_causal_lm(checkpoint.weights, dtype, device, headless)
+        trunk = cls(model, load_tokenizer(checkpoint.path), checkpoint.weights, lacks_head)
+        check_forward(trunk)
+        return trunk
+
+    @cached_property
+    def width(self) -> int:
+        """Numbers in a last hidden state: OPT's smallest embeds in fewer than its layers have."""
+        with torch.no_grad():
+            return int(self.body(input_ids=probe_tokens(self.model), use_cache=False).last_hidden_state.shape[-1])
 
     @property
-    def width(self) -> int:
-        return int(self.model.config.hidden_size)
+    def vocabulary(self) -> int:
+        """Tokens that the model gives a logit for: often a few more than its tokenizer knows."""
+        return vocabulary_size(self.model.config)
 
     @property
     def context(self) -> int:
         """Tokens that the model can see at most."""
-        return context_length(self.model.config)
+        return context_length(self.model.config, self.tokenizer)
+
+    @property
+    def reader(self) -> Reader:
+        """How it reads, but for the template."""
+        return Reader(self.name, None, self.tokenizer, self.vocabulary, self.context)
 
     @property
     def device(self) -> torch.device:
-        return self.model.device
+        device: torch.device = self.model.device
+        return device
 
     @cached_property
     def threads(self) -> RowThreads:
@@ -82,7 +109,7 @@ class Trunk:
 
     def add_adapter(self, name: str, lora: LoraSettings) -> None:
         """Inject a fresh adapter: A random, B zero, so that the output does not change yet."""
-        targets = list(lora.targets) or "all-linear"
+        targets = list(lora.targets) or linear_targets(self.model)
         transposed = any(type(module).__name__ == "Conv1D" for module in self.model.modules())  # GPT-2's linear layers
         self._inject(
             name,
@@ -95,8 +122,9 @@ class Trunk:
             ),
         )
 
-    def attach(self, name: str, checkpoint: Checkpoint) -> None:
-        """Inject the adapter of a checkpoint. Raises `CheckpointError` if it was trained on other weights."""
+    def attach(self, name: str, checkpoint: Checkpoint, head: bool = False) -> None:
+        """Inject the adapter of a checkpoint; `head`: a scalar head may travel with it. Raises `CheckpointError` if it
+        was trained on other weights, or does more than stock LoRA."""
         trained_on = checkpoint.metadata.get("base_hash")
         if trained_on is not None and trained_on != self.hash:
             raise CheckpointError(
@@ -104,17 +132,17 @@ class Trunk:
                 f"its adapter was trained on weights {trained_on}, but {self.name} holds {self.hash}",
                 "use the base model that the adapter was trained on",
             )
-        config = PeftConfig.from_pretrained(checkpoint.path)
-        assert isinstance(config, LoraConfig)
-        config.modules_to_save = None
-        config.task_type = None
-        self._inject(name, config)
-        state = load_file(Path(checkpoint.path) / "adapter_model.safetensors")
+        config = adapter_config(checkpoint, head)
+        check_tensors(checkpoint, self.model, head)
+        state = read_tensors(Path(checkpoint.path) / ADAPTER_WEIGHTS)
         named = {key.removeprefix(PREFIX): value for key, value in state.items()}
-        tensors = {key: value for key, value in named.items() if not key.startswith(HEADS)}
-        outcome = set_peft_model_state_dict(self.model, tensors, adapter_name=name)
-        if outcome.unexpected_keys:
-            raise CheckpointError(checkpoint.name, f"unknown tensor {outcome.unexpected_keys[0]}", "train it again")
+        tensors = {key: value for key, value in named.items() if not (head and key.partition(".")[0] in HEADS)}
+        self._inject(name, config)
+        given = self.adapter_parameters(name)
+        if missing := [key for key in given if key.replace(f".{name}.", ".") not in tensors]:
+            told = f"its adapter has no weights for {missing[0].replace(f'.{name}.', '.')}"
+            raise CheckpointError(checkpoint.name, told, "copy or train the adapter again")
+        set_peft_model_state_dict(self.model, tensors, adapter_name=name)
 
     def copy_adapter(self, source: str, name: str) -> None:
         """A second adapter with the same A and B, bit for bit."""
@@ -131,7 +159,7 @@ class Trunk:
         of a scalar head that travels with the adapter."""
         tensors = {**get_peft_model_state_dict(self.model, adapter_name=name), **(head_state or {})}
         named = {PREFIX + key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        config = LoraConfig(**{**self.adapters[name].to_dict(), "task_type": task, "inference_mode": True})
+        config = LoraConfig(**{**self.adapters[name].to_dict(), "task_type": task or None, "inference_mode": True})
         config.base_model_name_or_path = self.name if not Path(self.name).is_dir() else str(Path(self.name).resolve())
         config.modules_to_save = [head] if head else None
         path.mkdir(parents=True, exist_ok=True)
@@ -168,10 +196,11 @@ class Trunk:
             return
         layers = [layer for layer in self.layers() if name in layer.lora_A]
         originals = [layer.get_base_layer().weight.data for layer in layers]
-        with self.active(None), torch.no_grad():
-            for layer, weight in zip(layers, originals, strict=True):
-                delta = layer.get_delta_weight(name)
-                layer.get_base_layer().weight.data = (weight + delta).to(weight.dtype)
+        with self.active(None):
+            with torch.no_grad():  # not around the block, which may be a generator's: its caller would lose gradients
+                for layer, weight in zip(layers, originals, strict=True):
+                    delta = layer.get_delta_weight(name)
+                    layer.get_base_layer().weight.data = (weight + delta).to(weight.dtype)
             try:
                 yield
             finally:
@@ -179,12 +208,24 @@ class Trunk:
                     layer.get_base_layer().weight.data = weight
 
     def merged_copy(self, name: str | None) -> Trunk:
-        """A trunk of its own with one adapter folded into float32 weights: for full fine-tuning and export."""
+        """A trunk of its own with one adapter folded into float32 weights: for full fine-tuning and export.
+
+        Weights that are held in fewer bits are read again, so that what is trained does not begin rounded.
+        """
         config = type(self.model.config).from_dict(self.model.config.to_dict())
-        model = type(self.model)(config).to(self.device, torch.float32).eval()
-        with self.merged(name):
+        if self.model.dtype == torch.float32:
+            model = type(self.model)(config).to(self.device, torch.float32).eval()
             model.load_state_dict(self.plain_state())
-        return Trunk(without_dropout(model).requires_grad_(False), self.tokenizer, self.name)
+        else:
+            model, _ = load_causal_lm(self.name, torch.float32, self.device, self.headless)
+        with torch.no_grad():
+            for path, layer in self.model.named_modules():
+                if isinstance(layer, LoraLayer) and name is not None and name in layer.lora_A:
+                    model.get_submodule(path).weight += layer.get_delta_weight(name)
+        copied = Trunk(without_dropout(model).requires_grad_(False), self.tokenizer, self.name, self.headless)
+        copied.stop_ids = self.stop_ids
+        copied._hash = self.hash  # what it stands on, whatever is trained into it
+        return copied
 
     def plain_state(self) -> dict[str, Tensor]:
         """The weights by the names of a model without adapters."""
@@ -192,10 +233,16 @@ class Trunk:
         return {key.replace(".base_layer.", "."): value for key, value in state.items()}
 
     def _inject(self, name: str, config: LoraConfig) -> None:
+        check_experts(config, self.model, self.name)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several adapters are the point
             inject_adapter_in_model(config, self.model, adapter_name=name)
         self.adapters[name] = self.model.peft_config[name]
+        body = f"{self.model.base_model_prefix}."
+        lora = [path for path, layer in self.model.named_modules() if isinstance(layer, LoraLayer)]
+        if outside := [path for path in lora if not path.startswith(body)]:
+            told = f"an adapter of {type(self.model).__name__} would change {outside[0]}, no part of the transformer"
+            raise CheckpointError(self.name, told, "name the layers to adapt: lora.targets")
         self.model.requires_grad_(False).eval()  # an adapter comes with its dropout on
         for parameter in self.adapter_parameters(name).values():
             parameter.data = parameter.data.float()
@@ -210,23 +257,21 @@ class Trunk:
 
         With a `cache`, `tokens` holds the new tokens only and `mask` covers the cached ones too.
         """
-        positions = (mask.long().cumsum(dim=1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
+        told = {}
+        if self._takes_positions:
+            told["position_ids"] = (mask.long().cumsum(dim=1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
         output = self.body(
             input_ids=tokens,
             attention_mask=mask.long(),
-            position_ids=positions,
             past_key_values=cache,
             use_cache=cache is not None,
+            **told,
         )
-        return output.last_hidden_state
+        hidden: Tensor = output.last_hidden_state
+        return hidden
 
     def logits(self, hidden: Float[Tensor, "tokens width"]) -> Float[Tensor, "tokens vocab"]:
-        """Logits in float32. `hidden` is flat and contiguous: a slice of a batch would be multiplied row by row."""
-        return self.head(hidden.float())
-
-
-def _float32_head(model: PreTrainedModel) -> nn.Module:
-    """The output head, as a float32 copy where the trunk is in bfloat16: GPT-2's logits lie around −35, where
-    neighbouring bfloat16 numbers are 0.25 apart."""
-    head = model.get_output_embeddings()
-    return head if head.weight.dtype == torch.float32 else copy.deepcopy(head).float().requires_grad_(False)
+        """Logits in float32, as the model's own forward makes them. `hidden` is flat and contiguous: a slice of a batch
+        would be multiplied row by row."""
+        found: Tensor = self.head(hidden.float())
+        return found

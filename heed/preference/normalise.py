@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from heed.errors import RunError
 from heed.formulas.preference import normalisation
 from heed.models.answers import answer, score_answers
 from heed.models.policy import Policy
 from heed.models.scalar_head import RewardModel
 from heed.models.scores import score_texts
 from heed.settings.common import SamplingSettings
+from heed.training.guards import require_spread
 
 
 def normalise(
@@ -33,10 +33,7 @@ def normalise(
     """
     samples = score_answers(model, answer(reference, prompts, sampling, generator), sampling.batch)
     people = score_texts(model, demonstrations, microbatch_tokens) if demonstrations else None
-    if samples.std(correction=0) == 0:
-        told = f"all {len(prompts)} samples of the SFT model score {float(samples[0]):.4g}"
-        raise RunError("normalisation", told, "raise `sampling.max_new_tokens` or `normalise_prompts`")
-    gain, bias = normalisation(people, samples)
+    gain, bias = normalisation(people, require_spread(samples, "the SFT model's samples score the same"))
     centre = f"{len(demonstrations)} demonstrations" if demonstrations else "the same samples"
     note = {
         "gain": gain,

@@ -10,15 +10,13 @@ from heed.models.load import load_tokenizer
 from heed.models.policy import Policy
 from heed.models.roles import Shelf, trained_copy
 from heed.models.scalar_head import RewardModel, new_head
-from heed.settings.reward import RewardSettings
+from heed.settings.common import LoraSettings
 
 
-def check_start(settings: RewardSettings, sft: Checkpoint) -> None:
-    """A reward model to go on from must read what the SFT model writes, and train as `lora` says."""
-    if not settings.start_from:
-        return
-    start = open_checkpoint(settings.start_from, "reward")
-    if not start.is_adapter and settings.lora.rank:
+def check_start(name: str, lora: LoraSettings, sft: Checkpoint) -> Checkpoint:
+    """The reward model to go on from, which must read what the SFT model writes, and train as `lora` says."""
+    start = open_checkpoint(name, "reward")
+    if not start.is_adapter and lora.rank:
         told = f"{start.name} has weights of its own, and an adapter would need them as its base"
         raise ConfigError("lora.rank", told, "set it to 0 to go on with all weights, or start from an adapter")
     if start.metadata.get("template", sft.metadata.get("template")) != sft.metadata.get("template"):
@@ -27,17 +25,18 @@ def check_start(settings: RewardSettings, sft: Checkpoint) -> None:
     if load_tokenizer(start.path).get_vocab() != load_tokenizer(sft.path).get_vocab():
         told = f"its tokenizer has other entries than that of {sft.name}"
         raise CheckpointError(start.name, told, "start from a reward model with the SFT model's tokenizer")
+    return start
 
 
-def untrained(reference: Policy, settings: RewardSettings) -> RewardModel:
+def untrained(reference: Policy, lora: LoraSettings, seed: int) -> RewardModel:
     """The SFT model with a new scalar head in place of its last layer."""
-    body = trained_copy(reference, "reward", settings.lora)
-    head = new_head(body.trunk.width, torch.Generator().manual_seed(settings.seed)).requires_grad_(False)
+    body = trained_copy(reference, "reward", lora)
+    head = new_head(body.trunk.width, torch.Generator().manual_seed(seed)).requires_grad_(False)
     return RewardModel(body.trunk, body.adapter, head.to(body.trunk.device))
 
 
-def earlier(shelf: Shelf, settings: RewardSettings) -> RewardModel:
+def earlier(shelf: Shelf, checkpoint: Checkpoint, lora: LoraSettings) -> RewardModel:
     """The reward model to go on from: a copy of its weights and its head, without its normalisation."""
-    start = shelf.reward_model(settings.start_from, "start")
-    body = trained_copy(Policy(start.trunk, start.adapter), "reward", settings.lora)
+    start = shelf.reward_model(checkpoint, "start")
+    body = trained_copy(Policy(start.trunk, start.adapter), "reward", lora)
     return RewardModel(body.trunk, body.adapter, start.head.requires_grad_(False))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -17,22 +17,14 @@ from heed.doctor.statistics import martingale_z
 from heed.formulas.advantages import missing_eos
 from heed.formulas.kl import k1, k3
 from heed.formulas.masked import masked_mean
-from heed.formulas.preference import normalisation
 from heed.models.answers import texts_of
 from heed.models.external_reward import ExternalReward
-from heed.models.policy import Observer, Scored, compare
+from heed.models.policy import Observer, Policy, Scored, compare
 from heed.models.roles import Roles
-from heed.records import Dialogue, Prompt
+from heed.records import Dialogue
+from heed.rl.questions import Question
 from heed.rows.pieces import by_length, in_pieces, restore, take, to_device
-from heed.settings.ppo import PPOSettings
-
-
-@dataclass(frozen=True)
-class Question:
-    """A prompt and the tokens that every model reads for it."""
-
-    record: Prompt
-    tokens: list[int]
+from heed.settings.common import SamplingSettings
 
 
 @dataclass(frozen=True)
@@ -60,64 +52,62 @@ Watcher = Callable[[PromptBatch, Responses], tuple[Observer, ...]]
 """Gives the observers of the logits with which a piece of a rollout is scored."""
 
 
-def collect(
-    roles: Roles,
-    questions: list[Question],
-    settings: PPOSettings,
-    template: Template,
-    generator: torch.Generator,
-    watcher: Watcher = lambda prompts, responses: (),
-) -> Rollout:
-    """Let the policy answer, then score every written token with the training forward and every response whole."""
-    prompts, responses = draw(roles, questions, settings, generator)
-    with roles.value.active():
-        values = in_pieces(prompts, responses, settings.microbatch, roles.value.values, roles.value.trunk.threads)
-    scored = scored_tokens(roles, prompts, responses, settings, watcher)
-    finished = responses.finished(roles.policy.trunk.tokenizer.eos_token_id)
-    scores = score(roles, questions, prompts, responses, template, settings.microbatch)
-    paid = missing_eos(scores, finished, settings.missing_eos.mode, settings.missing_eos.value)
-    return Rollout(questions, prompts, responses, finished, scored, values, scores, paid)
+@dataclass(frozen=True)
+class RolloutWorker:
+    """Lets the policy answer questions, and scores what it wrote.
 
+    `sampling.temperature` divides the logits in sampler and scorer alike; `microbatch` responses are scored at once.
+    `missing_eos` says what a response that does not end itself costs: mode and value of `heed.formulas.advantages`.
+    """
 
-def scored_tokens(
-    roles: Roles, prompts: PromptBatch, responses: Responses, settings: PPOSettings, watcher: Watcher
-) -> Scored:
-    """Every written token under policy and reference, in pieces of rows of like length."""
-    pieces = list(by_length(prompts, responses, settings.microbatch))
-    taken = (take(prompts, responses, rows) for rows in pieces)
-    temperature = settings.sampling.temperature
-    scored = [compare(roles.policy, roles.reference, *piece, temperature, watcher(*piece)) for piece in taken]
-    return _together(scored, pieces, responses)
+    roles: Roles
+    template: Template
+    sampling: SamplingSettings
+    microbatch: int
+    missing_eos: tuple[str, float]
+    generator: torch.Generator
 
+    def collect(self, questions: list[Question], watcher: Watcher = lambda prompts, responses: ()) -> Rollout:
+        """One response to each question; every written token scored by the training forward, every response whole."""
+        roles = self.roles
+        prompts, responses = self.draw(questions, self.generator)
+        with roles.value.active():
+            values = in_pieces(prompts, responses, self.microbatch, roles.value.values, roles.value.trunk.threads)
+        scored = self.scored_tokens(prompts, responses, watcher)
+        finished = responses.finished(roles.policy.trunk.stop_ids)
+        scores = self.scores(questions, prompts, responses)
+        paid = missing_eos(scores, finished, *self.missing_eos)
+        return Rollout(questions, prompts, responses, finished, scored, values, scores, paid)
 
-def draw(
-    roles: Roles, questions: list[Question], settings: PPOSettings, generator: torch.Generator
-) -> tuple[PromptBatch, Responses]:
-    """One response to each question, at the temperature that they are scored with."""
-    pad = roles.policy.trunk.tokenizer.pad_token_id
-    prompts = to_device(prompt_batch([question.tokens for question in questions], pad), roles.policy.trunk.device)
-    options = settings.sampling
-    drawn = roles.policy.generate(prompts, options.max_new_tokens, options.temperature, generator, size=options.batch)
-    return prompts, drawn
+    def draw(self, questions: list[Question], generator: torch.Generator) -> tuple[PromptBatch, Responses]:
+        """One response to each question, at the temperature that they are scored with."""
+        policy, options = self.roles.policy, self.sampling
+        rows = [question.tokens for question in questions]
+        prompts = to_device(prompt_batch(rows, policy.trunk.tokenizer.pad_token_id), policy.trunk.device)
+        drawn = policy.generate(
+            prompts, options.max_new_tokens, options.temperature, generator, size=options.batch
+        )  # fmt: skip
+        return prompts, drawn
 
+    def scored_tokens(self, prompts: PromptBatch, responses: Responses, watcher: Watcher) -> Scored:
+        """Every written token under policy and reference, in pieces of rows of like length."""
+        pieces = list(by_length(prompts, responses, self.microbatch))
+        taken = (take(prompts, responses, rows) for rows in pieces)
+        policy, reference, temperature = self.roles.policy, self.roles.reference, self.sampling.temperature
+        scored = [compare(policy, reference, *piece, temperature, watcher(*piece)) for piece in taken]
+        return _together(scored, pieces, responses)
 
-def score(
-    roles: Roles,
-    questions: list[Question],
-    prompts: PromptBatch,
-    responses: Responses,
-    template: Template,
-    microbatch: int,
-) -> Float[Tensor, " batch"]:
-    """A normalised score per response: from the sampled tokens, or from text where the reward model is not ours."""
-    if isinstance(roles.reward, ExternalReward):
-        answers = texts_of(roles.policy, responses)
-        asked = [question_text(question.record.prompt, roles.reward.form, template) for question in questions]
-        if roles.reward.form == "text":
-            answers = [template.response_text(answer) for answer in answers]
-        return roles.reward.score_texts(asked, answers).to(responses.tokens.device)
-    with roles.reward.active():
-        return in_pieces(prompts, responses, microbatch, roles.reward.score_responses, roles.reward.trunk.threads)
+    def scores(self, questions: list[Question], prompts: PromptBatch, responses: Responses) -> Float[Tensor, " batch"]:
+        """A normalised score per response: from the sampled tokens, or from text where the reward model is not ours."""
+        reward = self.roles.reward
+        if isinstance(reward, ExternalReward):
+            answers = texts_of(self.roles.policy, responses)
+            asked = [question_text(question.record.prompt, reward.form, self.template) for question in questions]
+            if reward.form == "text":
+                answers = [self.template.response_text(answer) for answer in answers]
+            return reward.score_texts(asked, answers).to(responses.tokens.device)
+        with reward.active():
+            return in_pieces(prompts, responses, self.microbatch, reward.score_responses, reward.trunk.threads)
 
 
 def question_text(dialogue: Dialogue, form: str, template: Template) -> str:
@@ -125,33 +115,6 @@ def question_text(dialogue: Dialogue, form: str, template: Template) -> str:
     if form == "pair" and len(dialogue) == 1:
         return dialogue[0].content
     return template.render(dialogue)
-
-
-@dataclass(frozen=True)
-class Answers:
-    """Held-out prompts answered by the policy as it was at one step."""
-
-    texts: list[str]
-    scores: Float[Tensor, " batch"]
-    lengths: Float[Tensor, " batch"]
-    finished: Float[Tensor, " batch"]
-
-
-def answer(roles: Roles, questions: list[Question], settings: PPOSettings, template: Template) -> Answers:
-    """Answer and score held-out prompts, with the same random numbers every time."""
-    generator = torch.Generator(roles.policy.trunk.device).manual_seed(settings.seed)
-    prompts, responses = draw(roles, questions, settings, generator)
-    scores = score(roles, questions, prompts, responses, template, settings.microbatch)
-    finished = responses.finished(roles.policy.trunk.tokenizer.eos_token_id)
-    return Answers(texts_of(roles.policy, responses), scores, responses.lengths.float(), finished.float())
-
-
-def normalise(roles: Roles, questions: list[Question], settings: PPOSettings, template: Template) -> Roles:
-    """Scale a reward model that knows no normalisation: answers of the reference get mean 0 and sd 1."""
-    assert isinstance(roles.reward, ExternalReward)
-    scores = answer(roles, questions, settings, template).scores
-    gain, bias = normalisation(None, scores)
-    return replace(roles, reward=roles.reward.normalised(gain, bias))
 
 
 def rollout_metrics(
@@ -163,12 +126,12 @@ def rollout_metrics(
     per_response = per_token.sum(dim=1)
     surprise = -scored.logprobs - scored.entropy
     gap = (scored.logprobs - rollout.responses.logprobs).abs()
-    price, score = kl_coef * float(per_response.mean()), float(rollout.paid.mean())
+    price, score = kl_coef * float(per_response.abs().mean()), float(rollout.paid.abs().mean())
     return {
         "score/mean": float(rollout.scores.mean()),
         "score/sd": float(rollout.scores.std(correction=0)),
         "reward/mean": float(rewards.sum(dim=1).mean()),
-        "reward/kl_share": abs(price) / (abs(price) + abs(score)) if price or score else 0.0,
+        "reward/kl_share": price / (price + score) if price or score else 0.0,
         "kl/k1": float(per_response.mean()),
         "kl/k1_se": float(per_response.std() / len(per_response) ** 0.5),
         "kl/exact": float(scored.exact_kl.sum(dim=1).mean()),
@@ -184,7 +147,7 @@ def rollout_metrics(
     }
 
 
-def sample_rows(roles: Roles, rollout: Rollout, count: int) -> list[dict[str, Any]]:
+def sample_rows(policy: Policy, rollout: Rollout, count: int) -> list[dict[str, Any]]:
     """The first responses of a rollout, for `samples.jsonl`."""
     kl = rollout.scored.exact_kl.sum(dim=1)
     return [
@@ -193,9 +156,10 @@ def sample_rows(roles: Roles, rollout: Rollout, count: int) -> list[dict[str, An
             "response": text,
             "score": float(rollout.scores[i]),
             "kl": float(kl[i]),
+            "length": int(rollout.responses.lengths[i]),
             "finished": bool(rollout.finished[i]),
         }
-        for i, text in enumerate(texts_of(roles.policy, rollout.responses)[:count])
+        for i, text in enumerate(texts_of(policy, rollout.responses)[:count])
     ]
 
 

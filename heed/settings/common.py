@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -51,19 +52,29 @@ class LoraSettings(Settings):
     )
 
 
-class OptimizerSettings(Settings):
-    """AdamW with warm-up, decay and gradient clipping."""
+class AdamWSettings(Settings):
+    """AdamW with gradient clipping, at a constant learning rate."""
 
     learning_rate: float = Field(2e-4, gt=0, description="peak learning rate")
-    schedule: Literal["cosine", "linear", "constant"] = Field(
-        "cosine", description="decay after warm-up; cosine and linear end at `floor`"
-    )
-    floor: float = Field(0.1, ge=0, le=1, description="last learning rate as a share of the peak (paper: 0.1)")
-    warmup: float = Field(0.03, ge=0, lt=1, description="share of the steps spent warming up (paper: 0 in SFT and RM)")
     weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay (not on biases and norms)")
     betas: tuple[float, float] = Field((0.9, 0.95), description="Adam's decay rates (paper: 0.9, 0.95)")
     eps: float = Field(1e-8, gt=0, description="Adam's epsilon")
     max_grad_norm: float = Field(1.0, gt=0, description="gradient norm clip (the paper gives none)")
+
+
+class DecaySettings(AdamWSettings):
+    """AdamW whose learning rate may fall."""
+
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", description="decay after warm-up; cosine and linear end at `floor`"
+    )
+    floor: float = Field(0.1, ge=0, le=1, description="last learning rate as a share of the peak (paper: 0.1)")
+
+
+class OptimizerSettings(DecaySettings):
+    """AdamW with warm-up, decay and gradient clipping."""
+
+    warmup: float = Field(0.03, ge=0, lt=1, description="share of the steps spent warming up (paper: 0 in SFT and RM)")
 
 
 class DataSettings(Settings):
@@ -107,11 +118,25 @@ DtypeName = Literal["auto", "float32", "bfloat16"]
 class StageSettings(Settings):
     """What every stage has."""
 
+    MAY_CHANGE: ClassVar[frozenset[str]] = frozenset({"output", "overwrite", "resume", "save_every", "kept_states"})
+    """Settings that may be others when a stopped run goes on; a stage adds its own."""
+
     output: str = Field(description="run directory that the stage writes")
-    overwrite: bool = Field(False, description="replace a run that is already in `output`")
+    overwrite: bool = Field(False, description="replace a run in `output`, once the new one is finished")
+    resume: bool = Field(False, description="go on with the run in `output` where it was stopped")
+    save_every: int = Field(0, ge=0, description="steps between saved states; 0 = about ten minutes")
+    kept_states: int = Field(2, ge=1, description="states that are kept while the run goes on")
     seed: int = Field(0, ge=0, description="seed of every random choice in the stage")
     dtype: DtypeName = Field(
         "auto",
-        description="dtype of frozen weights; auto = bfloat16 where the processor has it and the model is large enough to gain",
+        description="dtype of frozen weights; auto = bfloat16 where that is faster",
     )
-    device: str = Field("auto", description="cpu, cuda, cuda:1, mps; auto = the accelerator if there is one")
+    device: str = Field(
+        "auto",
+        description="cpu, cuda, cuda:1, mps; auto = the accelerator from 5 M weights",
+    )
+
+    @classmethod
+    def stage_name(cls) -> str:
+        """What the stage is called: of `BestOfNSettings` best_of_n."""
+        return re.sub(r"(?<!^)(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", "_", cls.__name__.removesuffix("Settings")).lower()

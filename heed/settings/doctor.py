@@ -28,4 +28,4 @@ with warnings.catch_warnings():
         batch: int = Field(16, ge=1, description="rows scored at once; changes speed and memory only")
         seed: int = Field(0, ge=0, description="seed of the randomised test (T9)")
         dtype: DtypeName = Field("float32", description="dtype of the weights; the exact tests are made for float32")
-        device: str = Field("auto", description="cpu, cuda, mps; auto = the accelerator if there is one")
+        device: str = Field("auto", description="cpu, cuda, mps; auto = the accelerator from 5 M weights")

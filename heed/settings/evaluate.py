@@ -44,4 +44,7 @@ class ChatSettings(Settings):
     template: TemplateName = Field("dialogue", description="used for a checkpoint that does not name its own")
     seed: int = Field(0, ge=0, description="seed of the sampler")
     dtype: str = Field("auto", pattern="^(auto|float32|bfloat16)$", description="dtype of the weights")
-    device: str = Field("auto", description="cpu, cuda, mps; auto = the accelerator if there is one")
+    device: str = Field("auto", description="cpu, cuda, mps; auto = the accelerator from 5 M weights")
+    json_lines: bool = Field(
+        False, description="a question and its answers are a line of JSON each, as the labeling page asks"
+    )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from heed.settings.common import (
+    AdamWSettings,
     DataSettings,
+    DecaySettings,
     HygieneSettings,
     LoraSettings,
-    OptimizerSettings,
     SamplingSettings,
     Settings,
     StageSettings,
@@ -21,16 +22,18 @@ class MissingEosSettings(Settings):
     """What happens to the score of a response that does not end itself."""
 
     mode: Literal["subtract", "replace", "none"] = Field(
-        "subtract", description="subtract `value`, or replace the score by −value"
+        "subtract", description="subtract `value`, replace the score by −value, or none: pay the score as it is"
     )
     value: float = Field(1.0, ge=0, description="in standard deviations of the reward model")
 
 
 class PtxSettings(Settings):
-    """PPO-ptx: pretraining text mixed into the policy's loss (paper: eq. 2)."""
+    """PPO-ptx: pretraining text in the policy's loss (equation 2)."""
 
     coef: float = Field(
-        0.0, ge=0, description="weight of the token-mean cross-entropy (paper: 27.8, normaliser not given)"
+        0.0,
+        ge=0,
+        description="weight of the token-mean cross-entropy; more of it keeps more of the text (paper: 27.8, normaliser not given)",
     )
     text: tuple[str, ...] = Field((), description="pretraining text files; needed when coef > 0")
     ratio: float = Field(1.0, gt=0, description="text sequences per episode (paper: 8)")
@@ -53,6 +56,16 @@ class ExternalRewardSettings(Settings):
 class PPOSettings(StageSettings):
     """Step 3: reinforcement learning from the reward model (paper: section 3.5, appendix C.4)."""
 
+    MAY_CHANGE: ClassVar[frozenset[str]] = StageSettings.MAY_CHANGE | {
+        "steps",
+        "evaluations",
+        "kl_budget",
+        "allow_biased_kl",
+        "microbatch",
+        "external_reward.batch",
+        "keep",
+    }
+
     model: str = Field(description="the SFT model: initial policy and KL reference")
     reward_model: str = Field("", description="a run of `heed reward`; also the value model's first weights")
     external_reward: ExternalRewardSettings = ExternalRewardSettings()
@@ -74,9 +87,7 @@ class PPOSettings(StageSettings):
     kl_coef: float = Field(0.05, ge=0, description="price of a nat of KL per token, β (paper: 0.02)")
     kl_target: float = Field(0.0, ge=0, description="KL, nats per response, that kl_coef moves for; 0 = fixed (paper)")
     kl_horizon: float = Field(10_000.0, gt=0, description="episodes in which kl_coef moves by a fifth at most")
-    kl_budget: float = Field(
-        0.0, ge=0, description="stop when the exact KL exceeds this many nats per response; 0 = never"
-    )
+    kl_budget: float = Field(0.0, ge=0, description="stop when the exact KL is over it, nats a response; 0 = never")
     allow_biased_kl: bool = Field(False, description="go on where the doctor finds that the measured KL is wrong")
     missing_eos: MissingEosSettings = MissingEosSettings()
     gamma: float = Field(1.0, gt=0, le=1, description="discount (paper: 1)")
@@ -86,18 +97,20 @@ class PPOSettings(StageSettings):
     critic_warmup: int = Field(5, ge=0, description="first steps that train the value model alone")
     lora: LoraSettings = Field(
         LoraSettings(),
-        description="the policy's adapter where SFT left none; rank 0 = separate models, every weight trained",
+        description="policy's adapter where SFT left none; rank 0 = train all weights",
     )
-    optimizer: OptimizerSettings = Field(
-        OptimizerSettings(learning_rate=3e-5, schedule="constant", warmup=0.0, eps=1e-5),
+    optimizer: DecaySettings = Field(
+        DecaySettings(learning_rate=3e-5, schedule="constant", eps=1e-5),
         description="policy's optimiser",
     )
-    warmup_steps: int = Field(10, ge=0, description="first steps at a rising rate, from 10 % of the peak (paper: 10)")
-    value_learning_rate: float = Field(1e-4, gt=0, description="value model's learning rate (paper: 9e-6)")
-    ema: float = Field(
-        0.0, ge=0, lt=1, description="decay of the averaged weights saved beside the last (paper: 0.992); 0 = off"
+    warmup_steps: int = Field(10, ge=0, description="policy's first steps at a rising rate (paper: 10, from 10 %)")
+    value_optimizer: AdamWSettings = Field(
+        AdamWSettings(learning_rate=1e-4, eps=1e-5), description="value model's optimiser (paper: 9e-6)"
     )
+    ema: float = Field(0.0, ge=0, lt=1, description="decay of averaged weights, saved in ema/; 0 = off (paper: 0.992)")
     ptx: PtxSettings = PtxSettings()
-    evaluations: int = Field(
-        5, ge=1, description="how often held-out prompts are answered and scored, first and last included"
+    evaluations: int = Field(5, ge=1, description="how often held-out prompts are answered and scored")
+    keep: Literal["last", "best"] = Field(
+        "last",
+        description="policy in checkpoint/: the last or the best; the other beside it",
     )

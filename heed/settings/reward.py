@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,8 @@ from heed.settings.common import DataSettings, LoraSettings, OptimizerSettings, 
 
 class RewardSettings(StageSettings):
     """Step 2: rankings → a reward model (paper: section 3.5, appendix C.2)."""
+
+    MAY_CHANGE: ClassVar[frozenset[str]] = StageSettings.MAY_CHANGE | {"microbatch_tokens", "evaluations"}
 
     model: str = Field(description="the SFT model to start from: a run of `heed sft`, a directory or a hub name")
     start_from: str = Field(

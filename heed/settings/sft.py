@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from heed.settings.common import (
@@ -16,6 +18,12 @@ from heed.settings.common import (
 
 class SFTSettings(StageSettings):
     """Step 1: supervised fine-tuning on demonstrations (paper: section 3.5, appendix C.1 and C.3)."""
+
+    MAY_CHANGE: ClassVar[frozenset[str]] = StageSettings.MAY_CHANGE | {
+        "microbatch_tokens",
+        "evaluations",
+        "completions",
+    }
 
     model: str = Field(description="base model: hub name, directory, or a run of `heed pretrain`")
     data: DataSettings = Field(DataSettings(), description="demonstrations")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,14 +20,17 @@ from heed.evaluation.judge import Judge
 from heed.formulas.best_of_n import best_of_n
 from heed.formulas.kl import best_of_n_kl
 from heed.formulas.statistics import bootstrap_mean
-from heed.models.answers import Answers, answer
+from heed.models.answers import Answers, Drawing, length_metrics
 from heed.models.checkpoint import open_checkpoint
-from heed.models.roles import Shelf
+from heed.models.roles import Shelf, weight_count
 from heed.records import prompt_to_json
 from heed.settings.best_of_n import BestOfNSettings
-from heed.training.device import pick_device, pick_dtype, seed_everything
+from heed.training.begin import announce
+from heed.training.device import pick_device, pick_dtype
 from heed.training.figures import interval
-from heed.training.metrics import Progress, print_completions, short
+from heed.training.loop import Loop
+from heed.training.metrics import print_completions, short
+from heed.training.randomness import Randomness, seed_everything
 from heed.training.run_dir import RunDir
 
 SHOWN = 6  # rows of the printed table of responses
@@ -49,21 +53,24 @@ def run(settings: BestOfNSettings) -> Path:
     for name in filter(None, (settings.reward_model, settings.judge)):
         open_checkpoint(name, "reward")
     records = read_prompts(settings.prompts, settings.seed)
-    device = pick_device(settings.device)
+    device = pick_device(settings.device, weight_count(checkpoint))
     generator = seed_everything(settings.seed, device)
     with RunDir.create(settings) as run_dir:
         shelf = Shelf(partial(pick_dtype, settings.dtype, device), device)
-        policy = shelf.policy(settings.model, "policy")
+        policy = shelf.policy(checkpoint, "policy")
         judges = [Judge.load(shelf, settings.reward_model, "reward")]
         judges += [Judge.load(shelf, settings.judge, "judge")] if settings.judge else []
         trunk, longest = policy.trunk, settings.sampling.max_new_tokens
         template = Template.named(checkpoint.template or "dialogue", trunk.tokenizer)
         prompts = prompt_set(records, settings.hygiene, template, trunk.tokenizer, trunk.context, longest)
-        with Progress("best-of-n", len(prompts.records)) as progress:
-            answers = answer(
-                policy, prompts.tokens, settings.sampling, generator, settings.n,
-                lambda answered: progress.update(answered, {}),
-            )  # fmt: skip
+        drawing = Drawing(policy, prompts.tokens, settings.sampling, generator, settings.n)
+        parts = {"drawn": drawing, "random": Randomness(generator)}
+        announce(run_dir, trunk.model.parameters(), threads=trunk.threads.count)
+        loop = Loop(run_dir, "best-of-n", len(drawing.batches), parts, settings.save_every)
+        with loop, closing(drawing.rest()) as batches:
+            for _, responses in zip(loop, batches, strict=False):
+                loop.record(length_metrics(responses, trunk.stop_ids), tokens=int(responses.mask.sum()))
+        answers = drawing.answers()
         asked, size = [record.prompt for record in prompts.records], settings.sampling.batch * 4
         scores = [judge.scores(asked, answers, policy, template, size).view(-1, settings.n) for judge in judges]
         scored = Scored(answers, scores[0], scores[1] if settings.judge else None)
@@ -72,8 +79,8 @@ def run(settings: BestOfNSettings) -> Path:
         found = report(prompts, scored, settings.seed)
         run_dir.write_json("report.json", found)
         print_curve(found, rows)
-        judged_by = f"--model {settings.model} --reward-model {settings.reward_model}"
-        run_dir.finished(f"heed ppo {judged_by} --prompts FILE --output runs/ppo")
+        judged_by = "--model", settings.model, "--reward-model", settings.reward_model
+        run_dir.finished("heed", "ppo", *judged_by, "--prompts", "FILE", "--output", "runs/ppo")
     return run_dir.path
 
 
@@ -118,11 +125,16 @@ def winners(prompts: PromptSet, scored: Scored) -> list[dict[str, Any]]:
             "response": scored.answers.texts[place],
             "score": float(scored.scores[i, best]),
             "mean_score": float(scored.scores[i].mean()),
+            "scores": scored.scores[i].tolist(),
             "finished": scored.answers.finished[place],
             "source": record.source,
             "group": record.group,
         }
-        rows.append(row if scored.judged is None else {**row, "judge_score": float(scored.judged[i, best])})
+        rows.append(
+            row
+            if scored.judged is None
+            else {**row, "judge_score": float(scored.judged[i, best]), "judge_scores": scored.judged[i].tolist()}
+        )
     return rows
 
 

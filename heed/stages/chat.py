@@ -2,72 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.text import Text
 
-from heed.data.batch import prompt_batch
-from heed.data.encode import encode_prompt
-from heed.data.prompts import until_next_turn
-from heed.data.template import Template
-from heed.errors import DataError
-from heed.models.answers import texts_of
+from heed.errors import DataError, HeedError
+from heed.evaluation.speaker import Reply, Speaker
 from heed.models.checkpoint import open_checkpoint
-from heed.models.policy import Policy
-from heed.models.roles import Shelf
-from heed.records import Dialogue, Turn, clean
-from heed.rows.pieces import to_device
+from heed.models.roles import Shelf, weight_count
+from heed.records import Dialogue, Turn, clean, dialogue_from_json
 from heed.settings.evaluate import ChatSettings
-from heed.training.device import pick_device, pick_dtype, seed_everything
+from heed.training.device import pick_device, pick_dtype
 from heed.training.metrics import completions_table
+from heed.training.randomness import seed_everything
 
 CUT = " …"  # after an answer that reached its limit
 
 
-@dataclass(frozen=True)
-class Speaker:
-    """A checkpoint that answers, with its own template. `max_new_tokens` leaves half of its context to the dialogue."""
-
-    name: str
-    policy: Policy
-    template: Template
-    max_new_tokens: int
-    temperature: float
-
-    def answer(self, dialogue: Dialogue, generator: torch.Generator) -> str:
-        """What the model says next. It ends at end-of-text, where the model begins the other's turn, or at the limit.
-
-        Of a dialogue that does not fit the context the earliest turns are left out; raises DataError where the last
-        one alone is too long.
-        """
-        trunk = self.policy.trunk
-        prompts = to_device(prompt_batch([self._prompt(dialogue)], trunk.tokenizer.pad_token_id), trunk.device)
-        drawn = self.policy.generate(prompts, self.max_new_tokens, self.temperature, generator)
-        text, went_on = until_next_turn(f"\n\n{texts_of(self.policy, drawn)[0]}")
-        ended = went_on or bool(drawn.finished(trunk.tokenizer.eos_token_id))
-        return text.strip() + ("" if ended else CUT)
-
-    def _prompt(self, dialogue: Dialogue) -> list[int]:
-        room = self.policy.trunk.context - self.max_new_tokens
-        starts = [i for i, turn in enumerate(dialogue) if turn.role == "user"]
-        for start in starts:
-            tokens = encode_prompt(dialogue[start:], self.template, self.policy.trunk.tokenizer)
-            if len(tokens) <= room:
-                return tokens
-        raise DataError("this message", f"{len(tokens)} tokens do not fit into {self.name}'s {room}", "say it shorter")
-
-
-def run(settings: ChatSettings) -> None:
+def run(settings: ChatSettings) -> int:
     """Read a line, let every model answer it, until `/quit` or the end of the input."""
+    if settings.json_lines:
+        return interview(settings)
     speakers = load(settings)
     generator = seed_everything(settings.seed, speakers[0].policy.trunk.device)
+    options = settings.max_new_tokens, settings.temperature
     console = Console()
     console.print(Text(greeting(speakers)))
     dialogue: Dialogue = ()
@@ -79,26 +46,54 @@ def run(settings: ChatSettings) -> None:
                 continue
             asked = (*dialogue, Turn("user", line))
             try:
-                answers = [speaker.answer(asked, generator) for speaker in speakers]
+                answers = [speaker.replies([asked], *options, generator)[0] for speaker in speakers]
             except DataError as error:
                 console.print(Text(str(error)))
                 continue
-            show(console, speakers, answers)
-            dialogue = (*asked, Turn("assistant", answers[0].removesuffix(CUT)))
+            show(console, speakers, [shown(answer) for answer in answers])
+            dialogue = (*asked, Turn("assistant", answers[0].text))
+    return 0
+
+
+def interview(settings: ChatSettings) -> int:
+    """The other end of the labeling page's chat: says `{"models": [name, …]}`, then answers line by line."""
+    try:
+        speakers = load(settings)
+    except HeedError as error:
+        print(json.dumps({"problem": f"{error.where}: {error.what}; {error.hint}"}), flush=True)
+        return 2
+    generator = seed_everything(settings.seed, speakers[0].policy.trunk.device)
+    print(json.dumps({"models": [speaker.name for speaker in speakers]}), flush=True)
+    for said in replies(speakers, sys.stdin, settings, generator):
+        print(json.dumps(said), flush=True)
+    return 0
+
+
+def replies(
+    speakers: Sequence[Speaker], lines: Iterable[str], settings: ChatSettings, generator: torch.Generator
+) -> Iterator[dict[str, Any]]:
+    """For each line `{"turns": [{"role", "content"}, …]}` what every model says next, or the problem with it."""
+    options = settings.max_new_tokens, settings.temperature
+    for line in lines:
+        try:
+            dialogue = dialogue_from_json(json.loads(line)["turns"], "this conversation")
+            found = [speaker.replies([dialogue], *options, generator)[0] for speaker in speakers]
+        except DataError as error:
+            yield {"problem": f"{error.where}: {error.what}; {error.hint}"}
+            continue
+        yield {"answers": [{"text": reply.text, "finished": reply.ended} for reply in found]}
 
 
 def load(settings: ChatSettings) -> list[Speaker]:
     """The checkpoints, all of them found before the first one is loaded."""
     checkpoints = [open_checkpoint(name, "policy") for name in settings.models]
-    device = pick_device(settings.device)
+    device = pick_device(settings.device, max(map(weight_count, checkpoints)))
     shelf = Shelf(partial(pick_dtype, settings.dtype, device), device)
-    speakers = []
-    for number, checkpoint in enumerate(checkpoints, start=1):
-        policy = shelf.policy(checkpoint.name, f"speaker{number}")
-        template = Template.named(checkpoint.template or settings.template, policy.trunk.tokenizer)
-        longest = min(settings.max_new_tokens, policy.trunk.context // 2)
-        speakers.append(Speaker(name_of(number, settings.models), policy, template, longest, settings.temperature))
-    return speakers
+    loaded = [
+        Speaker.load(shelf, checkpoint, f"speaker{number}", settings.template)
+        for number, checkpoint in enumerate(checkpoints, start=1)
+    ]
+    return [replace(speaker, name=name_of(i, settings.models)) for i, speaker in enumerate(loaded, start=1)]
 
 
 def name_of(number: int, models: Sequence[str]) -> str:
@@ -106,6 +101,11 @@ def name_of(number: int, models: Sequence[str]) -> str:
     names = [Path(model).name for model in models]
     name = names[number - 1]
     return name if names.count(name) == 1 else f"{number}: {name}"
+
+
+def shown(reply: Reply) -> str:
+    """An answer as the screen shows it."""
+    return reply.text + ("" if reply.ended else CUT)
 
 
 def greeting(speakers: Sequence[Speaker]) -> str:
@@ -139,5 +139,5 @@ def show(console: Console, speakers: Sequence[Speaker], answers: Sequence[str]) 
         console.print(completions_table([{s.name: a for s, a in zip(speakers, answers, strict=True)}]))
         return
     for speaker, answer in zip(speakers, answers, strict=True):
-        shown = "".join(c if c.isprintable() or c == "\n" else "·" for c in answer)  # no control codes from a model
-        console.print(Text(f"{speaker.name}> {shown}"), soft_wrap=True)
+        printable = "".join(c if c.isprintable() or c == "\n" else "·" for c in answer)  # no control codes from a model
+        console.print(Text(f"{speaker.name}> {printable}"), soft_wrap=True)

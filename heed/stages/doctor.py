@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
+from heed import config
 from heed.clinic.exact_tests import exact_tests
 from heed.clinic.opening import put_on
-from heed.clinic.postmortem import postmortem
-from heed.clinic.preflight import preflight, recipe_of
+from heed.clinic.postmortem import answer_again, postmortem, read_json
+from heed.clinic.preflight import preflight
+from heed.data.order import EndlessOrder
+from heed.doctor import health
 from heed.doctor.audit import Results, audit, says_nothing, why_not
 from heed.doctor.causes import settle
+from heed.doctor.chart import Chart
 from heed.doctor.findings import TESTS
 from heed.doctor.rollouts import Rollouts, read_rollouts
 from heed.doctor.verdict import Verdict
 from heed.errors import ConfigError
+from heed.models.checkpoint import open_checkpoint
 from heed.models.policy import Policy
-from heed.models.roles import Shelf
+from heed.models.roles import Roles, Shelf, weight_count
+from heed.rl.rollout import RolloutWorker
 from heed.settings.doctor import DoctorSettings
-from heed.training.device import pick_device, pick_dtype, seed_everything
+from heed.settings.ppo import PPOSettings
+from heed.stages import ppo
+from heed.training.device import pick_device, pick_dtype
 from heed.training.metrics import print_completions
+from heed.training.randomness import seed_everything
 from heed.training.run_dir import write_json
 
 log = logging.getLogger("heed")
@@ -30,12 +41,17 @@ ANY = {"target", "set", "json"}
 
 def run(settings: DoctorSettings) -> int:
     """Test what is named, print what was tested and found; returns the exit code."""
+    return diagnose(settings).code
+
+
+def diagnose(settings: DoctorSettings) -> Verdict:
+    """Test what is named, print what was tested and found, and write it where `json` says."""
     verdict = examined(settings)
     print_verdict(verdict)
     if settings.json:
         write_json(Path(settings.json), verdict.as_dict())
         log.info("wrote  %s", settings.json)
-    return verdict.code
+    return verdict
 
 
 def examined(settings: DoctorSettings) -> Verdict:
@@ -49,8 +65,60 @@ def examined(settings: DoctorSettings) -> Verdict:
         raise ConfigError(elsewhere[0], "goes with --rollouts only", f"set it in {settings.target}")
     target = Path(settings.target).expanduser()
     if target.is_dir():
-        return postmortem(target)
-    return preflight(recipe_of(target, settings.set), settings.target)
+        return of_run(target)
+    return of_recipe(recipe_of(target, settings.set), settings.target)
+
+
+def recipe_of(path: Path, variables: Mapping[str, str]) -> PPOSettings:
+    """The settings of `heed ppo` in a recipe."""
+    if path.suffix not in (".yaml", ".yml"):
+        hint = "give a recipe of heed ppo (.yaml) or the directory of a run"
+        raise ConfigError("target", f"{path} is neither a recipe nor a directory", hint)
+    return config.load(PPOSettings, [str(path), *(f"--set.{name}={text}" for name, text in variables.items())], "ppo")
+
+
+def of_recipe(settings: PPOSettings, title: str) -> Verdict:
+    """PPO begins as it would, in memory; nothing is written to the recipe's output."""
+    inputs = ppo.read(settings)
+    device = pick_device(settings.device, weight_count(inputs.sft))
+    begun = ppo.prepare(settings, inputs, device, seed_everything(settings.seed, device))
+    doctor = ppo.live_doctor(settings, begun.roles, None, allow_biased_kl=True)
+    peak = partial(begun.update, settings.critic_warmup + settings.warmup_steps + 1)  # the first step at the peak
+    return preflight(
+        title, begun.worker, peak, doctor, inputs.questions, begun.order, settings.batch, settings.kl_coef,
+        settings.seed,
+    )  # fmt: skip
+
+
+def of_run(path: Path) -> Verdict:
+    """The rows of a run of `heed ppo` and its last policy. Raises ConfigError where the directory is not one."""
+    described = read_json(path / "run.json")
+    if not (path / "config.yaml").is_file() or not described:
+        raise ConfigError("target", f"{path} is not the directory of a run", "give one that `heed ppo` wrote")
+    if described.get("settings") != PPOSettings.__name__:
+        stage = str(described.get("settings")).removesuffix("Settings").lower()
+        raise ConfigError("target", f"{path} is a run of {stage}, not of ppo", "the doctor examines runs of heed ppo")
+    settings = config.load(PPOSettings, [str(path / "config.yaml")])
+    fresh = partial(last_policy, path, settings) if (path / "checkpoint").is_dir() else None
+    return postmortem(path, health.Run(settings.batch, settings.sampling.max_new_tokens), fresh)
+
+
+def last_policy(path: Path, settings: PPOSettings, step: int) -> tuple[Chart, int, int]:
+    """The policy that a run left answers more questions. Neither reward nor value model is needed for that."""
+    inputs = ppo.read(settings)
+    device = pick_device(settings.device, weight_count(inputs.sft))
+    generator = seed_everything(settings.seed + step, device)
+    dtype = "float32" if settings.lora.rank == 0 else settings.dtype
+    shelf = Shelf(partial(pick_dtype, dtype, device), device)
+    reference, policy = shelf.policy(inputs.sft, "reference"), shelf.policy(str(path), "policy")
+    roles = Roles(policy, reference, cast(Any, None), cast(Any, None))
+    doctor = ppo.live_doctor(settings, roles, None, allow_biased_kl=True)
+    questions = inputs.held_out or inputs.questions
+    worker = RolloutWorker(
+        roles, inputs.template, settings.sampling, settings.microbatch, ("none", 0.0), generator
+    )  # fmt: skip
+    order = EndlessOrder(len(questions), generator)
+    return answer_again(worker, doctor, questions, order, settings.batch, step)
 
 
 def of_rollouts(settings: DoctorSettings) -> Verdict:
@@ -77,7 +145,7 @@ def of_rollouts(settings: DoctorSettings) -> Verdict:
 
 def _models(settings: DoctorSettings, rollouts: Rollouts) -> tuple[Policy, Policy]:
     """Policy and reference. Of their tokenizers only two ids are needed, which the file may have."""
-    device = pick_device(settings.device)
+    device = pick_device(settings.device, weight_count(open_checkpoint(settings.model, "policy")))
     shelf = Shelf(partial(pick_dtype, settings.dtype, device), device)
     for name in (settings.model, settings.reference):
         put_on(shelf, name, pad=rollouts.pad, eos=rollouts.eos)

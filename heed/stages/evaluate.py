@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,17 +16,20 @@ from heed.data.sources import read_prompts, read_texts
 from heed.data.template import Template
 from heed.errors import CheckpointError, ConfigError
 from heed.evaluation.judge import Judge
-from heed.evaluation.side_by_side import Answered, report, sample_rows, tables
+from heed.evaluation.side_by_side import Answered, AnswerSheet, compared, sample_rows, tables
 from heed.models.answers import Answers, answer, divergence
 from heed.models.checkpoint import Checkpoint, open_checkpoint
 from heed.models.load import load_tokenizer
 from heed.models.policy import Policy
-from heed.models.roles import Shelf
+from heed.models.roles import Shelf, weight_count
 from heed.models.text_loss import text_loss
 from heed.records import Dialogue
 from heed.settings.evaluate import EvaluateSettings
-from heed.training.device import pick_device, pick_dtype, seed_everything
+from heed.training.begin import announce
+from heed.training.device import pick_device, pick_dtype
+from heed.training.loop import Loop
 from heed.training.metrics import Progress, print_completions
+from heed.training.randomness import Randomness, seed_everything
 from heed.training.run_dir import RunDir
 
 TEXT_SEQUENCE = 256  # tokens in a row of running text, or the context if that is shorter
@@ -37,11 +41,11 @@ def run(settings: EvaluateSettings) -> Path:
     records = read_prompts(settings.prompts, settings.seed)
     shots, records = take_shots(records, settings.few_shot)
     documents = read_texts(settings.text, settings.text_characters) if settings.text else []
-    device = pick_device(settings.device)
-    seed_everything(settings.seed)
+    device = pick_device(settings.device, max(map(weight_count, checkpoints.values())))
+    generator = seed_everything(settings.seed, device)
     with RunDir.create(settings) as run_dir:
         shelf = Shelf(partial(pick_dtype, settings.dtype, device), device)
-        policies = {name: shelf.policy(path, f"policy{i}") for i, (name, path) in enumerate(settings.models.items())}
+        policies = {name: shelf.policy(found, f"policy{i}") for i, (name, found) in enumerate(checkpoints.items())}
         paths = enumerate(settings.reward_models.items())
         judges = {name: Judge.load(shelf, path, f"judge{i}") for i, (name, path) in paths}
         reference = policies[settings.reference or next(iter(policies))]
@@ -50,17 +54,23 @@ def run(settings: EvaluateSettings) -> Path:
         longest = settings.sampling.max_new_tokens
         prompts = prompt_set(records, settings.hygiene, template, tokenizer, context, longest)
         text = text_rows(encode_texts(documents, tokenizer), min(TEXT_SEQUENCE, context), tokenizer.eos_token_id)
-        answered = {}
-        for name, policy in policies.items():
-            base = shots if not checkpoints[name].metadata else ()
-            model = Measured(name, policy, reference, judges, template, settings)
-            answered[name] = model.after(base, prompts, text) if base else model.alone(prompts, text)
-        found = report(prompts, answered, settings, template)
-        run_dir.samples(0, sample_rows(prompts.records, answered))
+        sheet, names = AnswerSheet(), list(policies)
+        parts = {"answers": sheet, "random": Randomness(generator)}
+        announce(run_dir, reference.trunk.model.parameters(), threads=reference.trunk.threads.count)
+        with Loop(run_dir, "evaluate", len(names), parts, settings.save_every) as loop:
+            for step in loop:
+                name = names[step - 1]
+                base = shots if not checkpoints[name].metadata else ()
+                model = Measured(name, policies[name], reference, judges, template, settings)
+                answers = model.after(base, prompts, text) if base else model.alone(prompts, text)
+                sheet.answered[name] = answers
+                loop.record(summary(answers), tokens=sum(answers.lengths))
+        found = report(prompts, sheet.answered, settings, template)
+        run_dir.samples(0, sample_rows(prompts.records, sheet.answered))
         run_dir.write_json("report.json", found)
-        for title, rows in tables(found, prompts.records, answered).items():
+        for title, rows in tables(found, prompts.records, sheet.answered).items():
             print_completions(rows, title)
-        run_dir.finished(f"heed chat {' '.join(list(settings.models.values())[:2])}")
+        run_dir.finished("heed", "chat", *list(settings.models.values())[:2])
     return run_dir.path
 
 
@@ -94,6 +104,34 @@ def common_template(checkpoints: dict[str, Checkpoint]) -> str:
             same = " of other content" if other.template == trained[0].template else ""
             raise CheckpointError(other.name, told + same, "evaluate models of one template together")
     return str(trained[0].template) if trained else "dialogue"
+
+
+def report(
+    prompts: PromptSet, answered: dict[str, Answered], settings: EvaluateSettings, template: Template
+) -> dict[str, Any]:
+    """`report.json`: what was asked, every model's figures, and each model against the first, the baseline."""
+    return {
+        "prompts": len(prompts.records),
+        "dropped": prompts.dropped,
+        "template": {"name": template.name, "hash": template.hash},
+        "temperature": settings.sampling.temperature,
+        "max_new_tokens": settings.sampling.max_new_tokens,
+        "reference": settings.reference or next(iter(answered)),
+        "judge": next(iter(settings.reward_models), None),
+        "checkpoints": dict(settings.models),
+        "reward_models": dict(settings.reward_models),
+        **compared(prompts.records, answered, settings.seed),
+    }
+
+
+def summary(answers: Answered) -> dict[str, float | None]:
+    """The row of one model in `metrics.jsonl`."""
+    return {
+        "length/mean": sum(answers.lengths) / len(answers.lengths),
+        "length/eos_rate": sum(answers.finished) / len(answers.finished),
+        "kl/exact": None if answers.kl is None else float(answers.kl.exact.mean()),
+        **{f"score/{judge}": float(scores.mean()) for judge, scores in answers.scores.items()},
+    }
 
 
 class Measured:

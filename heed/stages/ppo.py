@@ -1,173 +1,297 @@
-"""Step 3b: rollouts → a better policy. InstructGPT (arXiv 2203.02155), section 3.5 and appendix C.4."""
+"""Step 3: prompts and a reward model → a better policy. InstructGPT (arXiv 2203.02155), section 3.5, appendix C.4."""
 
 from __future__ import annotations
 
-import math
-import time
+import logging
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from heed import config
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
 from heed.clinic.live import LiveDoctor
+from heed.data.order import EndlessOrder
+from heed.data.provenance import provenance
 from heed.data.template import Template
+from heed.errors import CheckpointError, ConfigError, DataError
 from heed.formulas.advantages import shaped_rewards
-from heed.formulas.kl import adaptive_coefficient
-from heed.formulas.statistics import bootstrap_difference, bootstrap_mean, win_rate
-from heed.models.card import Card, made_with, write_card
-from heed.models.checkpoint import write_metadata
-from heed.models.policy import save_policy
-from heed.models.publish import write_generation_files
-from heed.models.roles import Roles
-from heed.models.scalar_head import save_scalar
-from heed.rl.policy_update import Update
-from heed.rl.rollout import Answers, Question, answer, collect, rollout_metrics, sample_rows
-from heed.rl.setup import check, load, prompt_batches, read_ptx, read_questions
+from heed.models.artefact import Artefact, TemplateUsed, check_saveable, save_parts
+from heed.models.card import made_with
+from heed.models.checkpoint import Checkpoint, open_checkpoint
+from heed.models.external_reward import ExternalReward
+from heed.models.lineage import lineage, parent
+from heed.models.load import context_length, load_config, load_tokenizer
+from heed.models.roles import Roles, Shelf, load_roles, weight_count
+from heed.rl.critic import Critic
+from heed.rl.held_out import HeldOut, headline, normalised, reported
+from heed.rl.kl_price import KLPrice
+from heed.rl.policy_update import PolicyUpdate
+from heed.rl.ptx import Ptx
+from heed.rl.questions import Question, read_questions, read_text
+from heed.rl.rollout import RolloutWorker, rollout_metrics, sample_rows
+from heed.rl.update import Update
+from heed.rows.threads import RowThreads
 from heed.settings.ppo import PPOSettings
-from heed.training.device import pick_device, seed_everything
+from heed.training.begin import announce
+from heed.training.device import pick_device, pick_dtype
 from heed.training.figures import print_figures
-from heed.training.metrics import Progress, print_completions
+from heed.training.loop import Loop
+from heed.training.metrics import print_completions
+from heed.training.optimizer import ppo_learning_rate_factor
+from heed.training.randomness import Randomness, seed_everything
 from heed.training.run_dir import RunDir
+
+log = logging.getLogger("heed")
 
 SHOWN = ("score/mean", "kl/exact", "kl/k1", "length/mean", "length/eos_rate")
 
 
 def run(settings: PPOSettings) -> Path:
     """Train a policy against a reward model, with the SFT model as the reference of the KL price."""
-    template = check(settings)
-    device, generator = pick_device(settings.device), seed_everything(settings.seed)
-    questions, held_out = read_questions(settings, template)
-    text = read_ptx(settings)
-    with RunDir.create(settings) as run_dir, Progress("ppo", settings.steps) as progress:
-        roles = load(settings, device, template, questions)
-        update = Update(roles, settings, text, generator)
-        doctor = LiveDoctor(
-            roles.policy, roles.reference, roles.value, batch=settings.batch, longest=settings.sampling.max_new_tokens,
-            temperature=settings.sampling.temperature, microbatch=settings.microbatch, seed=settings.seed,
-            kl_target=settings.kl_target,
-            allow_biased_kl=settings.allow_biased_kl, path=run_dir.path,
-        )  # fmt: skip
-        batches = prompt_batches(questions, settings.batch, generator)
-        answered, kl_coef = {0: answer(roles, held_out, settings, template)}, settings.kl_coef
-        for step in range(1, settings.steps + 1):
-            started = time.perf_counter()
-            rollout = collect(roles, next(batches), settings, template, generator, doctor.observers)
-            doctor.examine(step, rollout)
-            scored, rolled_out = rollout.scored, time.perf_counter()
-            rewards = shaped_rewards(scored.logprobs, scored.ref_logprobs, rollout.paid, rollout.mask, kl_coef)
-            metrics = rollout_metrics(rollout, rewards, kl_coef)
-            spent = 0 < settings.kl_budget < (metrics["kl/exact"] or 0)
-            if not spent:
-                metrics |= update(step, rollout, rewards)
-            if spent or is_due(step, settings):
-                answered[step] = answer(roles, held_out, settings, template)
-                metrics["validation/score"] = float(answered[step].scores.mean())
-            doctor.follow(step, metrics)
-            kl_coef = next_coefficient(kl_coef, metrics["kl/exact"], settings, doctor.valid)
-            run_dir.record(step, metrics)
-            run_dir.time(step, {"time/rollout": rolled_out - started, "time/step": time.perf_counter() - started})
-            run_dir.samples(step, sample_rows(roles, rollout, 4))
-            progress.update(step, {name: metrics[name] for name in SHOWN})
-            if spent:
-                break
-        before, after = answered[0], answered[max(answered)]
-        found = {**report(before, after, settings.seed), "doctor": doctor.summary()}
-        run_dir.save_checkpoint(partial(save, roles, update, template, settings, found, run_dir.path))
-        run_dir.write_json("report.json", found)
-    print_completions(side_by_side(held_out, before, after)[:6], "held-out prompts, before and after PPO")
-    print_figures(headline(found), f"{len(held_out)} held-out prompts")
-    run_dir.finished(next_command(settings))
+    inputs = read(settings)
+    device = pick_device(settings.device, weight_count(inputs.sft))
+    generator = seed_everything(settings.seed, device)
+    with RunDir.create(settings) as run_dir:
+        ppo = prepare(settings, inputs, device, generator)
+        doctor = live_doctor(settings, ppo.roles, run_dir.path)
+        price = KLPrice(settings.kl_coef, settings.kl_target, settings.kl_horizon, settings.batch)
+        worker, update, held_out, order = ppo.worker, ppo.update, ppo.held_out, ppo.order
+        trunk, trained = ppo.roles.policy.trunk, {**ppo.roles.policy.parameters(), **ppo.roles.value.parameters()}
+        announce(run_dir, trunk.model.parameters(), trained, update.critic.threads.count)
+        if run_dir.saved is None:
+            held_out.answer(step=0)
+        parts = {"policy": update.policy, "critic": update.critic, "price": price, "order": order, "doctor": doctor}
+        parts |= {"held_out": held_out, "random": Randomness(generator)}
+        with Loop(run_dir, "ppo", settings.steps, parts, settings.save_every) as loop:
+            for step in loop:
+                questions = [inputs.questions[i] for i in order.take(settings.batch)]
+                with loop.clock("rollout"):
+                    rollout = worker.collect(questions, doctor.observers)
+                doctor.examine(step, rollout)
+                scored = rollout.scored
+                rewards = shaped_rewards(scored.logprobs, scored.ref_logprobs, rollout.paid, rollout.mask, price.coef)
+                metrics = rollout_metrics(rollout, rewards, price.coef)
+                over_budget = 0 < settings.kl_budget < (metrics["kl/exact"] or 0)
+                if over_budget:
+                    loop.end()
+                else:
+                    with loop.clock("update"):
+                        metrics |= update(step, rollout, rewards)
+                if over_budget or loop.is_due(max(1, settings.evaluations - 1)):
+                    with loop.clock("evaluation"):
+                        metrics |= evaluated(ppo, step, settings, run_dir)
+                doctor.follow(step, metrics)
+                price.follow(metrics["kl/exact"], doctor.valid)
+                loop.record(metrics, SHOWN, int(rollout.mask.sum()))
+                run_dir.samples(step, sample_rows(ppo.roles.policy, rollout, 4))
+                if loop.saves:
+                    run_dir.save_checkpoint(partial(save, ppo, settings, held_out.report(held_out.last), run_dir))
+        report = reported(held_out, update.policy.average, settings.kl_budget)
+        report |= {"kept": settings.keep, "doctor": doctor.chart.summary()}
+        keep(ppo, settings, report, run_dir)
+        run_dir.write_json("report.json", report)
+        print_completions(held_out.table()[:6], "held-out prompts, before and after PPO")
+        print_figures(headline(report), f"{len(held_out.questions)} held-out prompts")
+        run_dir.finished(*next_command(settings))
     return run_dir.path
 
 
-def next_coefficient(kl_coef: float, kl: float | None, settings: PPOSettings, valid: bool) -> float:
-    """β of the next step. It moves only where there is a `kl_target`, and only after a KL that the doctor believes."""
-    if not settings.kl_target or kl is None:
-        return kl_coef
-    return adaptive_coefficient(kl_coef, kl, settings.kl_target, settings.kl_horizon, settings.batch, valid)
+def evaluated(ppo: Prepared, step: int, settings: PPOSettings, run_dir: RunDir) -> dict[str, float | None]:
+    """Answer the held-out prompts; the best policy so far is saved in `best/`."""
+    found = ppo.held_out.answer(step)
+    if ppo.held_out.best(settings.kl_budget) == step:
+        run_dir.save_directory("best", partial(save, ppo, settings, ppo.held_out.report(found), run_dir))
+    return {"validation/score": float(found.scores.mean()), "validation/kl": float(found.kl.mean())}
 
 
-def is_due(step: int, settings: PPOSettings) -> bool:
-    """Whether held-out prompts are answered after this step: `evaluations` times in all, before the first included."""
-    every = settings.steps / max(1, settings.evaluations - 1)
-    return step == settings.steps or math.floor(step / every) > math.floor((step - 1) / every)
+# ── what it begins with; the doctor's pre-flight begins so too ───────────────────────────────────────────────────────
 
 
-def save(
-    roles: Roles,
-    update: Update,
-    template: Template,
-    settings: PPOSettings,
-    found: dict[str, Any],
-    run_path: Path,
-    path: Path,
-) -> None:
-    """The policy as the checkpoint itself, the value model in `value/`, the averaged policy in `ema/`."""
-    save_trained(roles, template, settings, found, run_path, path)
-    if update.average:
-        with update.average.applied():
-            save_trained(roles, template, settings, found, run_path, path / "ema")
-    save_scalar(roles.value, path / "value")
-    trunk, measured = roles.value.trunk, {"gain": roles.value.gain, "bias": roles.value.bias}
-    about = {"kind": "value", "stage": "ppo", "template": {"name": template.name, "hash": template.hash}}
-    base = {"base": trunk.name, "base_hash": trunk.hash}
-    write_metadata(path / "value", {**about, **base, "reward": measured})
+@dataclass(frozen=True)
+class Inputs:
+    """What can be read before a model is loaded. `text` is pretraining text for PPO-ptx, `[rows, sequence]`."""
+
+    sft: Checkpoint
+    reward: Checkpoint | None
+    template: Template
+    tokenizer: PreTrainedTokenizerBase
+    questions: list[Question]
+    held_out: list[Question]
+    text: Tensor | None
 
 
-def save_trained(
-    roles: Roles, template: Template, settings: PPOSettings, found: dict[str, Any], run_path: Path, path: Path
-) -> None:
-    """The policy with the weights that it has now: stock files, `heed.json`, and the model card."""
-    trunk, sentence = (
-        roles.policy.trunk,
-        "A language model trained by PPO against a reward model (step 3 of InstructGPT).",
+@dataclass(frozen=True)
+class Prepared:
+    """The four models, and the parts of a step."""
+
+    inputs: Inputs
+    roles: Roles
+    worker: RolloutWorker
+    update: Update
+    held_out: HeldOut
+    order: EndlessOrder
+
+
+def check(settings: PPOSettings) -> None:
+    """What settings alone can tell."""
+    if settings.minibatch > settings.batch:
+        raise ConfigError("minibatch", f"{settings.minibatch} is more than batch {settings.batch}", "make it smaller")
+    if bool(settings.reward_model) == bool(settings.external_reward.model):
+        raise ConfigError(
+            "reward_model", "one reward model is needed", "set either reward_model or external_reward.model"
+        )
+    if settings.ptx.coef and not settings.ptx.text:
+        raise ConfigError("ptx.text", "is empty, but ptx.coef is above 0", "name text files, or set ptx.coef to 0")
+    if settings.steps <= settings.critic_warmup:
+        told = (
+            f"{settings.steps} are not more than critic_warmup, {settings.critic_warmup}: the policy would never move"
+        )
+        raise ConfigError("steps", told, "raise it, or lower `critic_warmup`")
+    if settings.kl_target and not settings.kl_coef:
+        raise ConfigError("kl_target", "moves a kl_coef that is 0 nowhere", "set kl_coef to where it should begin")
+    if not settings.prompts.path:
+        raise ConfigError("prompts", "no prompts are given", "set prompts.path to a file, directory or hub data set")
+
+
+def read(settings: PPOSettings) -> Inputs:
+    """Find the checkpoints, read the prompts and the text; everything that can be wrong with them is told here."""
+    check(settings)
+    sft = open_checkpoint(settings.model, "policy")
+    reward = open_checkpoint(settings.reward_model, "reward") if settings.reward_model else None
+    if reward and None not in (sft.template, reward.template) and sft.template != reward.template:
+        told = f"was trained with template {reward.template}, but {settings.model} with {sft.template}"
+        raise CheckpointError(settings.reward_model, told, "train the reward model from this SFT model")
+    tokenizer = load_tokenizer(sft.path)
+    template = Template.named(sft.template or "dialogue", tokenizer)
+    context = context_length(load_config(sft.base or sft.path))
+    questions, held_out = read_questions(
+        settings.prompts, settings.validation_prompts, settings.validation_share, settings.validation_limit,
+        settings.hygiene, template, tokenizer, context, settings.sampling.max_new_tokens, settings.seed,
+    )  # fmt: skip
+    if not questions:
+        told = f"none of the prompts in {settings.prompts.path} is left to train on"
+        raise DataError("prompts", told, "give more prompts, or lower `validation_share`")
+    text = read_text(settings.ptx.text, settings.ptx.sequence, tokenizer, context) if settings.ptx.coef else None
+    return Inputs(sft, reward, template, tokenizer, questions, held_out, text)
+
+
+def prepare(settings: PPOSettings, inputs: Inputs, device: torch.device, generator: torch.Generator) -> Prepared:
+    """Load the models and put together what a step consists of."""
+    roles = load(settings, inputs, device)
+    notes = [*lineage(inputs.sft, inputs.reward), check_saveable(roles.policy), check_saveable(roles.value)]
+    for note in filter(None, notes):
+        log.info("%s", note)
+    missing_eos = settings.missing_eos.mode, settings.missing_eos.value
+    worker = RolloutWorker(
+        roles, inputs.template, settings.sampling, settings.microbatch, missing_eos, generator
+    )  # fmt: skip
+    if settings.external_reward.model:
+        reference = inputs.questions[: settings.external_reward.normalise_prompts]
+        roles = normalised(worker, reference, settings.seed)
+        worker = RolloutWorker(
+            roles, inputs.template, settings.sampling, settings.microbatch, missing_eos, generator
+        )  # fmt: skip
+    threads, microbatch = RowThreads.for_model(roles.policy.trunk.model), settings.microbatch
+    policy = PolicyUpdate(
+        roles.policy, settings.optimizer, settings.clip_range, settings.sampling.temperature, settings.ema,
+        microbatch, threads,
+    )  # fmt: skip
+    ptx = None
+    if inputs.text is not None:
+        options = settings.ptx.coef, settings.ptx.ratio
+        ptx = Ptx(roles.policy, inputs.text, *options, microbatch, generator, threads)
+    own_steps = settings.steps - settings.critic_warmup
+    schedule = partial(
+        ppo_learning_rate_factor, steps=own_steps, warmup_steps=settings.warmup_steps, settings=settings.optimizer
     )
-    save_policy(roles.policy, path)
-    write_generation_files(path, trunk.tokenizer, template.chat_template, settings.sampling.max_new_tokens)
-    about = {"kind": "policy", "stage": "ppo", "template": {"name": template.name, "hash": template.hash}}
-    write_metadata(path, {**about, "base": trunk.name, "base_hash": trunk.hash})
-    title, adapter = Path(settings.output).name, roles.policy.adapter is not None
-    card = Card(title, sentence, trunk.name, adapter, headline(found), config.dump(settings), made_with(run_path))
-    write_card(path, card)
+    update = Update(
+        Critic(roles.value, settings.value_optimizer, settings.value_clip_range, microbatch, threads), policy, ptx,
+        settings.epochs, settings.minibatch, settings.gamma, settings.gae_lambda, settings.critic_warmup,
+        schedule, generator,
+    )  # fmt: skip
+    held_out = HeldOut(worker, inputs.held_out, settings.seed)
+    return Prepared(inputs, roles, worker, update, held_out, EndlessOrder(len(inputs.questions), generator))
 
 
-def headline(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The figures that are printed and stand in the model card."""
-    named = {f"held-out score, {name}": figure for name, figure in found["score"].items()}
-    return {**named, "wins against the SFT model, by the reward model": found["win_rate"]}
+def live_doctor(
+    settings: PPOSettings, roles: Roles, path: Path | None, allow_biased_kl: bool | None = None
+) -> LiveDoctor:
+    """The doctor of a run; in memory without a `path`."""
+    allowed = settings.allow_biased_kl if allow_biased_kl is None else allow_biased_kl
+    return LiveDoctor(
+        roles.policy, roles.reference, roles.value, batch=settings.batch, longest=settings.sampling.max_new_tokens,
+        temperature=settings.sampling.temperature, microbatch=settings.microbatch, seed=settings.seed,
+        kl_target=settings.kl_target, allow_biased_kl=allowed, path=path,
+    )  # fmt: skip
 
 
-def report(before: Answers, after: Answers, seed: int) -> dict[str, Any]:
-    """Held-out prompts answered by the SFT model and by the last policy: paired, with 95 % intervals."""
-    a, b = after.scores.tolist(), before.scores.tolist()
-    return {
-        "score": {
-            "before": bootstrap_mean(b, seed).as_dict(),
-            "after": bootstrap_mean(a, seed).as_dict(),
-            "difference": bootstrap_difference(a, b, seed).as_dict(),
-        },
-        "win_rate": win_rate(a, b, seed).as_dict(),
-        "length": {"before": float(before.lengths.mean()), "after": float(after.lengths.mean())},
-        "eos_rate": {"before": float(before.finished.mean()), "after": float(after.finished.mean())},
-    }
+def load(settings: PPOSettings, inputs: Inputs, device: torch.device) -> Roles:
+    """The four models. All are float32 where every weight is trained, so that policy = reference at first, exactly."""
+    dtype = "float32" if settings.lora.rank == 0 else settings.dtype
+    shelf = Shelf(partial(pick_dtype, dtype, device), device)
+    external = settings.external_reward
+    if inputs.reward is not None:
+        return load_roles(shelf, inputs.sft, shelf.reward_model(inputs.reward, "reward"), settings.lora)
+    reward = ExternalReward.load(external.model, external.form, external.batch, device)
+    return load_roles(shelf, inputs.sft, reward, settings.lora)
 
 
-def side_by_side(questions: list[Question], before: Answers, after: Answers) -> list[dict[str, Any]]:
-    """Rows of the table that is printed at the end."""
-    return [
-        {
-            "prompt": question.record.prompt[-1].content,
-            "before": before.texts[i],
-            "score before": float(before.scores[i]),
-            "after": after.texts[i],
-            "score after": float(after.scores[i]),
-        }
-        for i, question in enumerate(questions)
-    ]
+# ── what it leaves ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def next_command(settings: PPOSettings) -> str:
+def keep(ppo: Prepared, settings: PPOSettings, report: dict[str, Any], run_dir: RunDir) -> None:
+    """Put the policy that `keep` names into `checkpoint/`, and the other one beside it."""
+    if report["best_step"] == report["last_step"]:
+        run_dir.save_checkpoint(partial(save, ppo, settings, report, run_dir))
+        run_dir.remove_directory("best")
+    elif settings.keep == "last":
+        run_dir.save_checkpoint(partial(save, ppo, settings, report, run_dir))
+    else:
+        run_dir.save_directory("last", partial(save, ppo, settings, report, run_dir))
+        run_dir.keep_as_checkpoint("best")
+    if report["best_step"] != report["last_step"]:
+        told = "step %d scores best on held-out prompts, the last one is %d; checkpoint/ is the %s"
+        log.warning(told, report["best_step"], report["last_step"], settings.keep)
+
+
+def save(ppo: Prepared, settings: PPOSettings, report: dict[str, Any], run_dir: RunDir, path: Path) -> None:
+    """The policy as the checkpoint itself, the averaged policy in `ema/`, the value model in `value/`."""
+    trunk, template, sft = ppo.roles.policy.trunk, ppo.worker.template, ppo.inputs.sft
+    notes = {"data": provenance(settings.prompts, len(ppo.inputs.questions))}
+    notes |= {"reward_model": parent(ppo.inputs.reward)} if ppo.inputs.reward else {}
+    artefact = Artefact(
+        stage="ppo",
+        title=Path(settings.output).name,
+        sentence="A language model trained by PPO against a reward model (step 3 of InstructGPT).",
+        settings=run_dir.recipe,
+        made_with=made_with(run_dir.path),
+        template=TemplateUsed(template.name, template.hash, template.chat_template),
+        base=trunk.name,
+        base_hash=trunk.hash,
+        figures=headline(report),
+        start=sft,
+        notes=notes,
+        max_new_tokens=settings.sampling.max_new_tokens,
+    )
+    parts = {path: partial(artefact.save, ppo.roles.policy)}
+    if ppo.update.policy.average:
+        averaged = replace(artefact, title=f"{artefact.title}, averaged weights", figures={})
+        measured = replace(averaged, figures=headline(report["ema"])) if "ema" in report else averaged
+        parts[path / "ema"] = partial(ppo.update.policy.save_average, measured)
+    value = ppo.roles.value
+    about = "The value model of a PPO run: the score that a response is expected to get, before each of its tokens."
+    parts[path / "value"] = partial(artefact.of_value(about, value.trunk).save, value)
+    for failure in save_parts(parts):  # the policy alone is what the run is for
+        if failure.where == str(path):
+            raise failure
+        log.warning("%s", failure)
+
+
+def next_command(settings: PPOSettings) -> list[str]:
     """What to run after this."""
-    judge = f" --reward_models.reward {settings.reward_model}" if settings.reward_model else ""
-    models = f"--models.sft {settings.model} --models.ppo {settings.output}"
-    return f"heed evaluate {models}{judge} --prompts FILE --output runs/evaluate"
+    judge = ["--reward_models.reward", settings.reward_model] if settings.reward_model else []
+    models = ["--models.sft", settings.model, "--models.ppo", settings.output]
+    return ["heed", "evaluate", *models, *judge, "--prompts", "FILE", "--output", "runs/evaluate"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,34 +13,35 @@ import torch
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase
 
-from heed import config
 from heed.data.batch import text_rows
 from heed.data.encode import encode_texts
+from heed.data.order import shuffled_batches
 from heed.data.sources import read_texts
 from heed.errors import ConfigError, DataError
 from heed.formulas.statistics import bootstrap_mean
-from heed.models.card import Card, made_with, write_card
-from heed.models.checkpoint import write_metadata
-from heed.models.policy import Policy, save_policy
-from heed.models.publish import write_generation_files
+from heed.models.artefact import Artefact
+from heed.models.card import made_with
+from heed.models.policy import Policy
 from heed.models.text_loss import text_loss
 from heed.models.tokenizer import train_tokenizer
 from heed.models.trunk import Trunk
 from heed.rows.threads import SERIAL, RowThreads
 from heed.settings.pretrain import PretrainSettings
-from heed.training.device import has_bfloat16, pick_device, seed_everything
+from heed.training.begin import announce
+from heed.training.device import has_bfloat16, pick_device
 from heed.training.figures import print_figures
-from heed.training.metrics import Progress
+from heed.training.guards import require_finite
+from heed.training.loop import Loop
 from heed.training.optimizer import (
     MuonWithAdamW,
     learning_rate_factor,
     make_optimizer,
-    require_finite,
     set_learning_rate,
 )
 from heed.training.optimizer import step as optimizer_step
-from heed.training.order import evenly_spaced, shuffled_batches
+from heed.training.randomness import Randomness, seed_everything
 from heed.training.run_dir import RunDir
+from heed.training.state import Weights
 
 EVALUATIONS = 5
 VALIDATION_TOKENS = 100_000  # held-out tokens that are scored; more would not narrow the interval to speak of
@@ -62,22 +62,24 @@ def run(settings: PretrainSettings) -> Path:
     """Train a tokenizer and a GPT-2-shaped model from nothing; measure it on documents that neither has seen."""
     check(settings)
     documents, held_out = split(read_texts(settings.text, settings.limit_characters), settings)
-    device = pick_device(settings.device)
-    seed_everything(settings.seed, device)
+    device = pick_device(settings.device, planned_parameters(settings))
+    generator = seed_everything(settings.seed, device)
     with RunDir.create(settings) as run_dir:
         tokenizer = train_tokenizer(settings.tokenizer, documents, settings.vocabulary, settings.context)
         corpus = encode(documents, held_out, tokenizer, settings)
         model = new_model(tokenizer, settings, device)
         before = text_loss(model, corpus.held_out, settings.batch)
-        after = train(model, corpus, settings, run_dir)
+        after = train(model, corpus, generator, settings, run_dir)
         figures = {
             "nats per token, before": bootstrap_mean(before.numpy(), settings.seed).as_dict(),
             "nats per token": bootstrap_mean(after.numpy(), settings.seed).as_dict(),
         }
-        run_dir.save_checkpoint(partial(save, model, settings, figures, run_dir.path))
+        run_dir.save_checkpoint(partial(artefact_of(settings, figures, run_dir).save, model))
         run_dir.write_json("report.json", report(model, corpus, figures))
-    print_figures(figures, f"held-out text; token frequencies alone would give {corpus.unigram_loss:.4g}")
-    run_dir.finished(f"heed sft --model {settings.output} --data DEMONSTRATIONS.jsonl --output runs/sft")
+        print_figures(figures, f"held-out text; token frequencies alone would give {corpus.unigram_loss:.4g}")
+        run_dir.finished(
+            "heed", "sft", "--model", settings.output, "--data", "DEMONSTRATIONS.jsonl", "--output", "runs/sft"
+        )
     return run_dir.path
 
 
@@ -150,38 +152,45 @@ def new_model(tokenizer: PreTrainedTokenizerBase, settings: PretrainSettings, de
     return Policy(Trunk(model, tokenizer, settings.output))
 
 
+def planned_parameters(settings: PretrainSettings) -> int:
+    """Weights of `new_model` where the tokenizer uses its whole vocabulary: embeddings, blocks (attention 4·width², MLP
+    8·width², 9·width of biases and 4·width of norms), the last norm."""
+    width = settings.width
+    return width * (settings.vocabulary + settings.context + 2) + settings.layers * (12 * width**2 + 13 * width)
+
+
 def in_bfloat16(settings: PretrainSettings, device: torch.device) -> bool:
     """Whether products are taken in bfloat16, with float32 weights and optimiser. `dtype: auto` does so wherever the
     hardware can: no frozen weights are involved, and even small models train 1.6 times as fast (measured, one core)."""
     return settings.dtype == "bfloat16" or (settings.dtype == "auto" and has_bfloat16(device))
 
 
-def train(model: Policy, corpus: Corpus, settings: PretrainSettings, run_dir: RunDir) -> Tensor:
+def train(
+    model: Policy, corpus: Corpus, generator: torch.Generator, settings: PretrainSettings, run_dir: RunDir
+) -> Tensor:
     """One optimiser step for each batch of rows; held-out text is scored `EVALUATIONS` times, after the last step too,
     which is what is returned: nats per token of each row."""
     batches = shuffled_batches(len(corpus.training), settings.batch, settings.epochs, settings.seed)
-    steps = len(batches)
-    due = evenly_spaced(EVALUATIONS, steps)
-    with model.trainable() as parameters, Progress("pretrain", steps) as progress:
-        threads = RowThreads.for_model(model.trunk.model)
+    threads, losses = RowThreads.for_model(model.trunk.model), None
+    with model.trainable() as parameters:
         optimizer = optimizer_for(parameters, settings, threads.count)
-        for step, rows in enumerate(batches, start=1):
-            started = time.perf_counter()
-            factor = learning_rate_factor(step, steps, settings.optimizer)
-            set_learning_rate(optimizer, factor)
-            loss = backpropagate(model, corpus.training[rows], settings, threads)
-            norm = optimizer_step(optimizer, parameters.values(), settings.optimizer.max_grad_norm)
-            seconds = time.perf_counter() - started
-            rate = settings.optimizer.learning_rate * factor
-            metrics = {"loss/train": loss, "grad_norm": norm, "learning_rate": rate}
-            if step in due:
-                losses = text_loss(model, corpus.held_out, settings.batch)
-                metrics["loss/validation"] = float(losses.mean())
-            run_dir.record(step, metrics)
-            tokens = len(rows) * settings.sequence
-            run_dir.time(step, {"time/step": seconds, "perf/tokens_per_second": tokens / seconds})
-            progress.update(step, {name: metrics[name] for name in SHOWN if name in metrics})
-    return losses
+        parts = {"model": Weights(parameters), "optimizer": optimizer, "random": Randomness(generator)}
+        announce(run_dir, model.trunk.model.parameters(), parameters, threads.count)
+        with Loop(run_dir, "pretrain", len(batches), parts, settings.save_every) as loop:
+            for step in loop:
+                rows = batches[step - 1]
+                factor = learning_rate_factor(step, len(batches), settings.optimizer)
+                set_learning_rate(optimizer, factor)
+                loss = backpropagate(model, corpus.training[rows], settings, threads)
+                norm = optimizer_step(optimizer, parameters.values(), settings.optimizer.max_grad_norm)
+                rate = settings.optimizer.learning_rate * factor
+                metrics = {"loss/train": loss, "grad_norm": norm, "learning_rate": rate}
+                if loop.is_due(EVALUATIONS):
+                    with loop.clock("evaluation"):
+                        losses = text_loss(model, corpus.held_out, settings.batch)
+                        metrics["loss/validation"] = float(losses.mean())
+                loop.record(metrics, SHOWN, len(rows) * settings.sequence)
+    return text_loss(model, corpus.held_out, settings.batch) if losses is None else losses
 
 
 def optimizer_for(
@@ -226,13 +235,14 @@ def report(model: Policy, corpus: Corpus, figures: dict[str, dict[str, Any]]) ->
     }
 
 
-def save(
-    model: Policy, settings: PretrainSettings, figures: dict[str, dict[str, Any]], run_path: Path, path: Path
-) -> None:
-    """A stock directory with its model card."""
-    save_policy(model, path)
-    write_generation_files(path, model.trunk.tokenizer, None, settings.context // 2)
-    write_metadata(path, {"kind": "policy", "stage": "pretrain"})
-    sentence = "A small language model that continues text, trained from nothing on plain text."
-    title, made = Path(settings.output).name, made_with(run_path)
-    write_card(path, Card(title, sentence, "", False, figures, config.dump(settings), made))
+def artefact_of(settings: PretrainSettings, figures: dict[str, dict[str, Any]], run_dir: RunDir) -> Artefact:
+    """What is said of the model beside its weights."""
+    return Artefact(
+        stage="pretrain",
+        title=Path(settings.output).name,
+        sentence="A small language model that continues text, trained from nothing on plain text.",
+        settings=run_dir.recipe,
+        made_with=made_with(run_dir.path),
+        figures=figures,
+        max_new_tokens=settings.context // 2,
+    )

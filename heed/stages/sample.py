@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,16 @@ from heed.data.sources import read_prompts
 from heed.data.template import Template
 from heed.errors import ConfigError
 from heed.formulas.statistics import bootstrap_mean, wilson
-from heed.models.answers import Answers, answer
+from heed.models.answers import Answers, Drawing, length_metrics
 from heed.models.checkpoint import open_checkpoint
-from heed.models.roles import Shelf
+from heed.models.roles import Shelf, weight_count
 from heed.records import Candidates, write_jsonl
 from heed.settings.evaluate import SampleSettings
-from heed.training.device import pick_device, pick_dtype, seed_everything
-from heed.training.metrics import Progress, print_completions
+from heed.training.begin import announce
+from heed.training.device import pick_device, pick_dtype
+from heed.training.loop import Loop
+from heed.training.metrics import print_completions
+from heed.training.randomness import Randomness, seed_everything
 from heed.training.run_dir import RunDir
 
 SHOWN = 3  # prompts in the printed table
@@ -31,23 +35,26 @@ def run(settings: SampleSettings) -> Path:
         raise ConfigError("prompts", "no prompts are named", "give a file of prompts: --prompts FILE")
     checkpoint = open_checkpoint(settings.model, "policy")
     records = read_prompts(settings.prompts, settings.seed)
-    device = pick_device(settings.device)
+    device = pick_device(settings.device, weight_count(checkpoint))
     generator = seed_everything(settings.seed, device)
     with RunDir.create(settings) as run_dir:
-        policy = Shelf(partial(pick_dtype, settings.dtype, device), device).policy(settings.model, "policy")
+        policy = Shelf(partial(pick_dtype, settings.dtype, device), device).policy(checkpoint, "policy")
         trunk, longest = policy.trunk, settings.sampling.max_new_tokens
         template = Template.named(checkpoint.template or "dialogue", trunk.tokenizer)
         prompts = prompt_set(records, settings.hygiene, template, trunk.tokenizer, trunk.context, longest)
-        with Progress("sample", len(prompts.records)) as progress:
-            answers = answer(
-                policy, prompts.tokens, settings.sampling, generator, settings.responses,
-                lambda answered: progress.update(answered, {}),
-            )  # fmt: skip
+        drawing = Drawing(policy, prompts.tokens, settings.sampling, generator, settings.responses)
+        parts = {"drawn": drawing, "random": Randomness(generator)}
+        announce(run_dir, trunk.model.parameters(), threads=trunk.threads.count)
+        loop = Loop(run_dir, "sample", len(drawing.batches), parts, settings.save_every)
+        with loop, closing(drawing.rest()) as batches:
+            for _, responses in zip(loop, batches, strict=False):
+                loop.record(length_metrics(responses, trunk.stop_ids), tokens=int(responses.mask.sum()))
+        answers = drawing.answers()
         candidates = gather(prompts, answers, settings.model)
         write_jsonl(run_dir.path / "candidates.jsonl", candidates)
         run_dir.write_json("report.json", report(prompts, candidates, answers, settings.seed))
         print_completions(table(candidates[:SHOWN]), f"{settings.model}, {settings.responses} responses a prompt")
-        run_dir.finished(f"heed reward --model {settings.model} --data RANKINGS.jsonl --output runs/reward")
+        run_dir.finished("heed", "label", settings.output)
     return run_dir.path
 
 

@@ -1,11 +1,7 @@
-"""Device, dtype and seeds."""
+"""Device and dtype."""
 
 from __future__ import annotations
 
-import random
-from pathlib import Path
-
-import numpy
 import torch
 
 from heed.errors import ConfigError
@@ -14,13 +10,19 @@ SMALLEST_BFLOAT16_MODEL = 5_000_000
 """Parameters below which a bfloat16 trunk gains nothing on a processor: the products are too small to matter."""
 
 
-def pick_device(name: str) -> torch.device:
-    """The device that `device: name` means; `auto` is the accelerator if there is one, else the processor.
+SMALLEST_ON_ACCELERATOR = 5_000_000
+"""Parameters below which `device: auto` stays on the processor: an accelerator would wait for the program all the time,
+and on the processor threads share the rows (`heed.rows.threads`)."""
+
+
+def pick_device(name: str, parameters: int) -> torch.device:
+    """The device that `device: name` means for a model of so many `parameters`; `auto` is the accelerator, if there is
+    one and the model is not too small to gain from it, else the processor.
 
     Raises ConfigError for a name that torch does not know and for a device that this machine does not have.
     """
     if name == "auto":
-        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+        return best_device() if parameters >= SMALLEST_ON_ACCELERATOR else torch.device("cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -28,6 +30,11 @@ def pick_device(name: str) -> torch.device:
     if not _is_here(device):
         raise ConfigError("device", f"{name!r} is not available on this machine", "use auto or cpu")
     return device
+
+
+def best_device() -> torch.device:
+    """The accelerator if there is one, else the processor."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 def _is_here(device: torch.device) -> bool:
@@ -58,26 +65,3 @@ def has_bfloat16(device: torch.device) -> bool:
         return False
     found = torch.cpu.get_capabilities()
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
-
-
-def seed_everything(seed: int, device: torch.device | None = None) -> torch.Generator:
-    """Seed Python, numpy and torch; returns a generator on `device` (cpu if none) for the stage's own draws."""
-    random.seed(seed)
-    numpy.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
-    return torch.Generator(device or "cpu").manual_seed(seed)
-
-
-def host() -> dict[str, str | int]:
-    """What a measurement depends on and a seed does not: processor, threads, accelerator."""
-    found: dict[str, str | int] = {"processor": _processor(), "threads": torch.get_num_threads()}
-    if torch.cuda.is_available():
-        found["accelerator"] = torch.cuda.get_device_name()
-    return found
-
-
-def _processor() -> str:
-    described = Path("/proc/cpuinfo")
-    lines = described.read_text().splitlines() if described.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else str(torch.cpu.get_capabilities().get("architecture", "unknown"))

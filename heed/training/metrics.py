@@ -6,11 +6,11 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
@@ -28,21 +28,21 @@ class Progress:
 
     On a terminal it is a bar with the time left and the last metrics. Elsewhere a bar would show nothing until the end,
     so it is a line every `every` steps (0 = about twenty in all), after ten silent seconds, and for the last step:
-    `ppo 12/100  score 0.31  kl 1.2  eta 3:20`.
+    `ppo 12/100  score 0.31  kl 1.2  eta 3:20`. `done` steps were done before this process began.
     """
 
-    def __init__(self, label: str, total: int, every: int = 0) -> None:
+    def __init__(self, label: str, total: int, every: int = 0, done: int = 0) -> None:
         self._label = label
-        self._total = total
+        self._total, self._done = total, done
         self._every = every or max(1, math.ceil(total / LINES_OF_A_RUN))
         self._started = self._last_line = time.monotonic()
-        self._bar: Bar | None = None
+        self._bar: Panel | None = None
 
     def __enter__(self) -> Self:
         self._started = self._last_line = time.monotonic()
         if sys.stderr.isatty():
-            self._bar = _bar()
-            self._task = self._bar.add_task(self._label, total=self._total, shown="")
+            self._bar = Panel.on_standard_error()
+            self._task = self._bar.add_task(self._label, total=self._total, completed=self._done)
             self._bar.start()
         return self
 
@@ -56,7 +56,8 @@ class Progress:
         """Say that `step` (the first is 1) is done, with the few metrics that are worth a line."""
         shown = "  ".join(f"{name} {short(value)}" for name, value in metrics.items())
         if self._bar:
-            self._bar.update(self._task, completed=step, shown=shown)
+            self._bar.shown = shown
+            self._bar.update(self._task, completed=step)
         elif self._is_due(step):
             self._last_line = time.monotonic()
             log.info("%s %d/%d  %s  eta %s", self._label, step, self._total, shown, self._eta(step))
@@ -66,21 +67,29 @@ class Progress:
         return step % self._every == 0 or step == self._total or silent >= SECONDS_BETWEEN_LINES
 
     def _eta(self, step: int) -> str:
-        seconds = (time.monotonic() - self._started) / step * (self._total - step)
+        seconds = (time.monotonic() - self._started) / max(1, step - self._done) * (self._total - step)
         minutes, seconds = divmod(round(seconds), 60)
         hours, minutes = divmod(minutes, 60)
         return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def _bar() -> Bar:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[shown]}"),
-    )
-    return Bar(*columns, console=Console(stderr=True))
+class Panel(Bar):
+    """Stage, bar, step and time left on a line; the metrics on the next, cut off where the terminal ends.
+
+    On one line, 80 columns would show the metrics and nothing else.
+    """
+
+    shown = ""
+
+    @classmethod
+    def on_standard_error(cls) -> Panel:
+        """A panel that leaves standard output to the results."""
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        return cls(*columns, console=Console(stderr=True))
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield from super().get_renderables()
+        yield Text(self.shown, no_wrap=True, overflow="ellipsis")
 
 
 def short(value: float | None) -> str:

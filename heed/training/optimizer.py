@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,15 +11,15 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from heed.errors import RunError
 from heed.formulas import schedules
-from heed.settings.common import OptimizerSettings
+from heed.settings.common import AdamWSettings, DecaySettings, OptimizerSettings
+from heed.training.guards import require_finite
 from heed.training.muon import Muon
 
 
 def make_optimizer(
     groups: Mapping[str, Iterable[Parameter]],
-    settings: OptimizerSettings,
+    settings: AdamWSettings,
     learning_rates: Mapping[str, float] | None = None,
 ) -> torch.optim.AdamW:
     """AdamW over named groups of parameters; a group's peak rate is `learning_rates[name]`, else the settings' own.
@@ -66,8 +65,22 @@ class MuonWithAdamW:
             for group in muon.param_groups:
                 group["peak"] = settings.learning_rate
         head_rate = settings.learning_rate if head_learning_rate is None else head_learning_rate
+        self._named = dict(named)
         self.optimizers = (*muons, make_optimizer(others, settings, {"head": head_rate}))
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Momentum and moments by the names of the parameters: the same for any number of threads."""
+        states = {id(parameter): state for one in self.optimizers for parameter, state in one.state.items()}
+        return {name: dict(states[id(parameter)]) for name, parameter in self._named.items() if id(parameter) in states}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Momentum and moments as they were."""
+        for one in self.optimizers:
+            mine = {id(parameter): parameter for group in one.param_groups for parameter in group["params"]}
+            for name, found in state.items():
+                if (parameter := mine.get(id(self._named[name]))) is not None:
+                    one.state[parameter] = {key: value.clone() for key, value in found.items()}
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -102,7 +115,21 @@ def learning_rate_factor(step: int, steps: int, settings: OptimizerSettings) -> 
     peak_step = warmup_steps + 1
     if step <= peak_step:
         return schedules.warmup(step - 1, warmup_steps)
-    progress = (step - peak_step) / (steps - peak_step)
+    return decayed((step - peak_step) / (steps - peak_step), settings)
+
+
+def ppo_learning_rate_factor(step: int, steps: int, warmup_steps: int, settings: DecaySettings) -> float:
+    """Share of the peak learning rate at the policy's own `step` of `steps` (the first is 1).
+
+    Rises from 10 % over `warmup_steps` steps, then is as `settings.schedule` says; the last step has `floor`.
+    """
+    if step <= warmup_steps:
+        return schedules.ppo_warmup(step - 1, warmup_steps)
+    return decayed((step - 1 - warmup_steps) / max(1, steps - 1 - warmup_steps), settings)
+
+
+def decayed(progress: float, settings: DecaySettings) -> float:
+    """Share of the peak after a share of the decay, 0 to 1."""
     match settings.schedule:
         case "cosine":
             return schedules.cosine(progress, settings.floor)
@@ -112,24 +139,10 @@ def learning_rate_factor(step: int, steps: int, settings: OptimizerSettings) -> 
             return 1.0
 
 
-def learning_rate(step: int, steps: int, settings: OptimizerSettings) -> float:
-    """Learning rate at `step` of `steps` (the first step is 1)."""
-    return settings.learning_rate * learning_rate_factor(step, steps, settings)
-
-
 def set_learning_rate(optimizer: torch.optim.Optimizer | MuonWithAdamW, factor: float) -> None:
     """Set every group to its own peak times `factor`."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * factor
-
-
-def require_finite(value: float, name: str) -> float:
-    """`value`, unless it is NaN or infinite: then RunError, before it reaches a weight."""
-    if not math.isfinite(value):
-        raise RunError(
-            "this step", f"{name} is {value}", "lower `optimizer.learning_rate`, or look at the batch's text"
-        )
-    return value
 
 
 def step(
@@ -159,6 +172,11 @@ class Average:
         """Take in the weights as they are now."""
         for average, parameter in zip(self.weights, self._trained, strict=True):
             average.copy_(schedules.ema(average, parameter, self.decay))
+
+    def load(self, weights: Iterable[Tensor]) -> None:
+        """Averaged weights as they were saved."""
+        for average, saved in zip(self.weights, weights, strict=True):
+            average.copy_(saved)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -1,77 +1,85 @@
-"""The directory that a run writes: `config.yaml`, `run.json`, rows (`metrics.jsonl` and others), `checkpoint/`.
+"""The directory that a run writes: `config.yaml`, `run.json`, rows (`metrics.jsonl` …), `state/`, `checkpoint/`.
 
-Nothing in it is ever half-written: rows are appended whole, files and the checkpoint appear by renaming.
+Nothing in it is ever half-written: rows are appended whole, files, states and checkpoints appear by renaming. Nothing
+in it is ever deleted by starting a run: that is refused, or goes on where the run stopped (`resume`), or moves the old
+run aside until the new one is finished (`overwrite`).
 """
 
 from __future__ import annotations
 
 import errno
-import importlib.metadata
 import json
 import logging
 import math
 import os
-import platform
 import shlex
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from heed import config
-from heed.errors import ConfigError, HeedError, RunError
-from heed.settings.common import StageSettings
-from heed.training.device import host
+import torch
+from safetensors import SafetensorError
 
-CHECKPOINT = "checkpoint"
+from heed import config
+from heed.errors import HeedError, RunError
+from heed.settings.common import StageSettings
+from heed.training import claim
+from heed.training.describe import describe_run
+from heed.training.lock import Lock
+from heed.training.state import Part, Saved, find_state, keep_last, save_state, sync
+
+CHECKPOINT, STATES = "checkpoint", "state"
 ROWS = ("metrics.jsonl", "timings.jsonl", "samples.jsonl", "findings.jsonl")
 RESULTS = ("report.json", "report.html", "candidates.jsonl")
-PACKAGES = ("heed", "torch", "transformers", "peft")
 
 log = logging.getLogger("heed")
 
 
 class RunDir:
-    """One run's directory, used as a context manager around the stage's loop.
+    """One run's directory, used as a context manager around everything that the stage does in it.
 
-    A run that stops early keeps its rows and leaves no checkpoint of its own.
+    A run that stops early keeps its rows, its states, and the checkpoint that was saved last. `saved` is the state that
+    the run goes on from; None where it begins. `recipe` is the text of `config.yaml`.
     """
 
-    def __init__(self, path: Path, description: dict[str, Any], is_new: bool = False) -> None:
-        self.path = path
-        self.is_new = is_new
+    def __init__(self, path: Path, lock: Lock, description: dict[str, Any], saved: Saved | None, kept: int) -> None:
+        self.path, self.saved = path, saved
         self.checkpoint = path / CHECKPOINT
-        self.step = 0
-        self._description = description
+        self.step = saved.step if saved else 0
+        self.is_new, self.recipe = False, ""
+        self._lock, self._description, self._kept = lock, description, kept
         self._started = time.perf_counter()
         self._files: dict[str, TextIO] = {}
+        self._torch_threads = torch.get_num_threads()
 
     @classmethod
     def create(cls, settings: StageSettings) -> Self:
         """Claim `settings.output` and write `config.yaml` and `run.json` there.
 
-        Raises ConfigError, before anything is touched, where the directory holds a finished run (unless
-        `settings.overwrite`) or something that is not a run. Of an old run the rows and results go now; its
-        checkpoint goes when this run's is saved.
+        Raises ConfigError, before anything is touched, where the directory holds a run (unless `settings.resume` or
+        `settings.overwrite`), something that is not a run, or a run that another process is writing.
         """
         path = Path(settings.output).expanduser()
         is_new = not path.exists()
-        _refuse_what_is_there(path, settings.overwrite)
+        lock = claim.claimed(path, settings)
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            saved = find_state(path / STATES) if settings.resume else None
             _restore_interrupted_swap(path)
-            for name in (*ROWS, *RESULTS):
-                (path / name).unlink(missing_ok=True)
-            _write_text(path / "config.yaml", config.dump(settings))
-        except OSError as error:
-            raise ConfigError("output", f"cannot write {path}: {error.strerror}", "choose another directory") from None
-        run = cls(path, _describe(settings), is_new)
-        run.write_json("run.json", run._description)
+            _cut_rows(path, saved.rows if saved else {})
+            recipe = config.dump(settings.model_copy(update={"resume": False, "overwrite": False}))
+            write_text(path / "config.yaml", recipe)
+            description = _description(path, settings, saved)
+            write_json(path / "run.json", description)
+        except BaseException:
+            lock.release()
+            raise
+        run = cls(path, lock, description, saved, settings.kept_states)
+        run.is_new, run.recipe = is_new, recipe
+        if settings.resume:
+            log.info("going on after step %d of %s", run.step, path)
         return run
 
     def __enter__(self) -> Self:
@@ -83,6 +91,8 @@ class RunDir:
         for file in self._files.values():
             file.close()
         self._files = {}
+        self._lock.release()
+        torch.set_num_threads(self._torch_threads)  # a small model had set it to one, for the whole process
         if error is None:
             return
         shutil.rmtree(self._partial, ignore_errors=True)
@@ -90,9 +100,10 @@ class RunDir:
             shutil.rmtree(self.path)  # a mistake that showed when the models were read: nothing has been done yet
         if isinstance(error, RunError):
             error.where = f"{self.path}: step {self.step + 1}"
-            error.hint += f"; {self._last_checkpoint()}"
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise RunError(str(self.path), "no space left on the disk", "make room and run it again") from None
+            error.hint += f"; {self._last_good()}"
+        if _is_full(error):
+            told = f"no space left on the disk; {self._last_good()}"
+            raise RunError(str(self.path), told, f"make room, then {self._how_to_go_on()}") from None
 
     def record(self, step: int, metrics: Mapping[str, float | None]) -> None:
         """Append one row to `metrics.jsonl`. No times here: with one seed the file is the same twice."""
@@ -108,30 +119,78 @@ class RunDir:
         for row in rows:
             self._append("samples.jsonl", {"step": step, **row})
 
+    def save_state(
+        self, step: int, parts: Mapping[str, Part], rows: Mapping[str, int] | None = None, **about: Any
+    ) -> None:
+        """Write what is needed to go on after `step`, rows first: a state never names rows that are not on the disk.
+        `rows`: how much of each file belongs to the steps up to that one; all of it, if not given."""
+        for file in self._files.values():
+            file.flush()
+            os.fsync(file.fileno())
+        save_state(self.path / STATES, step, parts, self.row_lengths() if rows is None else rows, **about)
+        keep_last(self.path / STATES, self._kept)
+
+    def has_state(self, step: int) -> bool:
+        """Whether a state of that step was saved."""
+        return (self.path / STATES / f"step-{step:08d}").exists()
+
+    def row_lengths(self) -> dict[str, int]:
+        """How long each file of rows is, in bytes."""
+        return {name: (self.path / name).stat().st_size for name in ROWS if (self.path / name).exists()}
+
     def save_checkpoint(self, write: Callable[[Path], object]) -> Path:
         """Let `write(directory)` fill a new directory, then put it in place of `checkpoint/`; returns its path."""
+        return self.save_directory(CHECKPOINT, write)
+
+    def save_directory(self, name: str, write: Callable[[Path], object]) -> Path:
+        """The same for another directory of the run."""
         shutil.rmtree(self._partial, ignore_errors=True)
         self._partial.mkdir()
         write(self._partial)
-        if self.checkpoint.exists():
-            self.checkpoint.rename(self._replaced)
-        self._partial.rename(self.checkpoint)
+        for file in self._partial.rglob("*"):
+            sync(file)
+        return self._put(self._partial, name)
+
+    def keep_as_checkpoint(self, name: str) -> Path:
+        """Make a directory that was saved under another name `checkpoint/`."""
+        return self._put(self.path / name, CHECKPOINT)
+
+    def remove_directory(self, name: str) -> None:
+        """Remove a directory of the run, if it is there."""
+        shutil.rmtree(self.path / name, ignore_errors=True)
+
+    def _put(self, source: Path, name: str) -> Path:
+        target = self.path / name
+        if target.exists():
+            target.rename(self._replaced)
+        source.rename(target)
+        sync(self.path)
         shutil.rmtree(self._replaced, ignore_errors=True)
-        return self.checkpoint
+        return target
 
     def write_json(self, name: str, value: object) -> Path:
         """Write a whole JSON file of the run at once; NaN and infinities become null."""
         return write_json(self.path / name, value)
 
-    def finished(self, next_command: str = "") -> None:
-        """Mark the run as finished and say where its results are and what to run next."""
-        self._description |= {"finished": True, "seconds": round(time.perf_counter() - self._started, 1)}
+    def describe(self, **facts: Any) -> None:
+        """Add what was decided when the stage began (device, dtype, parameters …) to `run.json`."""
+        self._description |= facts
         self.write_json("run.json", self._description)
+
+    def finished(self, *next_command: str) -> None:
+        """Mark the run as finished and say where its results are and what to run next, word by word.
+
+        Its states, and what `overwrite` had moved aside, are not needed any more.
+        """
+        seconds = round(time.perf_counter() - self._started + self._description.get("seconds", 0.0), 1)
+        self.describe(finished=True, seconds=seconds)
+        shutil.rmtree(self.path / STATES, ignore_errors=True)
+        claim.remove_replaced(self.path)
         for name in (CHECKPOINT, *RESULTS):
             if (self.path / name).exists():
                 log.info("wrote  %s", self.path / name)
         if next_command:
-            log.info("next   %s", next_command)
+            log.info("next   %s", shlex.join(next_command))
 
     @property
     def _partial(self) -> Path:
@@ -145,34 +204,64 @@ class RunDir:
         if name not in self._files:
             self._files[name] = (self.path / name).open("a", encoding="utf-8")
         file = self._files[name]
-        file.write(json.dumps(_finite(row), ensure_ascii=False, allow_nan=False) + "\n")
+        file.write(json.dumps(finite(row), ensure_ascii=False, allow_nan=False) + "\n")
         file.flush()
 
-    def _last_checkpoint(self) -> str:
-        return (
-            f"the last good checkpoint is {self.checkpoint}" if self.checkpoint.exists() else "no checkpoint was saved"
-        )
+    def _last_good(self) -> str:
+        states = sorted((self.path / STATES).glob("step-????????"))
+        if states:
+            return f"the last good state is {states[-1]}"
+        if self.checkpoint.exists():
+            return f"the last good checkpoint is {self.checkpoint}"
+        return "no state was saved yet"
+
+    def _how_to_go_on(self) -> str:
+        return f"heed resume {self.path}" if any((self.path / STATES).glob("step-????????")) else "run it again"
 
 
 def write_json(path: Path, value: object) -> Path:
     """Write a whole JSON file at once; NaN and infinities become null."""
-    _write_text(path, json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     return path
 
 
-def _refuse_what_is_there(path: Path, overwrite: bool) -> None:
-    if path.exists() and not path.is_dir():
-        raise ConfigError("output", f"{path} is a file", "choose a directory")
-    if not path.exists() or not any(path.iterdir()):
-        return
-    if not (path / "run.json").exists():
-        raise ConfigError("output", f"{path} holds files that are not a run's", "choose a new directory")
-    if not overwrite and ((path / CHECKPOINT).exists() or _is_finished(path)):
-        raise ConfigError("output", f"{path} holds a finished run", "add --overwrite to replace it, or choose another")
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file at once."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
 
 
-def _is_finished(path: Path) -> bool:
-    return bool(json.loads((path / "run.json").read_text(encoding="utf-8"))["finished"])
+def finite(value: Any) -> Any:
+    """The value with every NaN and infinity replaced by None, since JSON has no word for them."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
+
+
+def _description(path: Path, settings: StageSettings, saved: Saved | None) -> dict[str, Any]:
+    name = type(settings).__name__
+    described = describe_run(settings.stage_name(), name, settings.seed)
+    if not settings.resume or not (path / "run.json").exists():
+        return described
+    before = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    again = {"step": saved.step if saved else 0, "at": described["started"], "versions": described["versions"]}
+    again |= {"commit": described["commit"], "host": described["host"]}
+    return {**before, "resumed": [*before.get("resumed", []), again]}
+
+
+def _cut_rows(path: Path, lengths: Mapping[str, int]) -> None:
+    """Rows after the state that is gone on from are written again; without a state all of them are."""
+    for name in (*ROWS, *RESULTS):
+        file = path / name
+        if file.exists() and name in lengths:
+            os.truncate(file, lengths[name])
+        else:
+            file.unlink(missing_ok=True)
 
 
 def _restore_interrupted_swap(path: Path) -> None:
@@ -184,47 +273,7 @@ def _restore_interrupted_swap(path: Path) -> None:
     shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _describe(settings: StageSettings) -> dict[str, Any]:
-    return {
-        "settings": type(settings).__name__,
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "seed": settings.seed,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "finished": False,
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
-        "commit": _commit(),
-        "host": {"system": platform.system(), **host()},
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:  # heed run from a source tree
-        return None
-
-
-def _commit() -> str | None:
-    """Commit of heed's own source, with `-dirty` where it was changed since; None for an installed wheel."""
-    source = Path(__file__).parents[2]
-    if not (source / ".git").exists() or shutil.which("git") is None:
-        return None
-    command = ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
-
-
-def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
-
-
-def _finite(value: Any) -> Any:
-    """The value with every NaN and infinity replaced by None, since JSON has no word for them."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
+def _is_full(error: BaseException) -> bool:
+    if isinstance(error, SafetensorError):
+        return "No space left" in str(error) or "Disk quota" in str(error)
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

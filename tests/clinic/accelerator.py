@@ -1,7 +1,7 @@
 """An accelerator that is none: tensors that say that they are on another device, and refuse what it would refuse.
 
-The numbers are computed on the processor. As on MPS there is no float64; as everywhere two devices do not mix,
-and random numbers there need a generator there.
+The numbers are computed on the processor. As on MPS there is no float64; as on every accelerator two devices do not
+mix, and random numbers there need a generator there.
 """
 
 from __future__ import annotations

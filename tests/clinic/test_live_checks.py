@@ -19,9 +19,9 @@ from heed.models.answers import left_padded
 from heed.models.policy import Policy
 from heed.models.roles import Roles
 from heed.models.trunk import Trunk
+from heed.rl.kl_price import KLPrice
 from heed.rl.rollout import Rollout
 from heed.settings.ppo import PPOSettings
-from heed.stages.ppo import next_coefficient
 
 CPU = torch.device("cpu")
 
@@ -66,7 +66,7 @@ def test_dropout_while_scoring_is_named_and_nothing_else(roles: Roles, tmp_path:
 
 
 @pytest.fixture
-def counted_pads(monkeypatch: pytest.MonkeyPatch) -> None:
+def counted_pads(roles: Roles, monkeypatch: pytest.MonkeyPatch) -> None:
     """Scoring counts positions from the first pad; sampling does not."""
     right = Trunk.hidden
 
@@ -200,28 +200,18 @@ def test_a_finding_is_printed_once_unless_it_gets_graver(
 # --- the controller -------------------------------------------------------------------------------------------------
 
 
-def test_the_coefficient_stays_without_a_target(tmp_path: Path) -> None:
-    assert next_coefficient(0.05, 20.0, settings(tmp_path), valid=True) == 0.05
-
-
-def test_the_coefficient_follows_the_target(tmp_path: Path) -> None:
-    """32 episodes of 1,000, an error clipped to a fifth: ± 0.64 %."""
-    moving = settings(tmp_path, kl_target=6, kl_horizon=1000)
-    assert next_coefficient(0.05, 20.0, moving, valid=True) == pytest.approx(0.05 * 1.0064)
-    assert next_coefficient(0.05, 0.0, moving, valid=True) == pytest.approx(0.05 * 0.9936)
-    assert next_coefficient(0.05, 6.6, moving, valid=True) == pytest.approx(0.05 * 1.0032)
-
-
 def test_the_coefficient_is_frozen_while_the_kl_is_wrong(roles: Roles, tmp_path: Path) -> None:
-    moving = settings(tmp_path, kl_target=6, allow_biased_kl=True)
+    price = KLPrice(0.05, target=6.0, horizon=10_000.0, batch=32)
     doctor = watching(roles, tmp_path, kl_target=6.0, allow_biased_kl=True)
     made = rollout(roles, doctor)
     doctor.examine(2, replace(made, responses=replace(made.responses, logprobs=made.responses.logprobs - 0.5)))
     assert not doctor.valid
     assert [found.id for found in doctor.follow(2, {"kl/coef": 0.05, "kl/exact": 0.1})] == ["NK23"]
-    assert next_coefficient(0.05, 0.0, moving, doctor.valid) == 0.05
+    price.follow(0.0, doctor.valid)
+    assert price.coef == 0.05
     doctor.examine(3, rollout(roles, doctor, seed=2))
-    assert doctor.valid and next_coefficient(0.05, 0.0, moving, doctor.valid) < 0.05
+    price.follow(0.0, doctor.valid)
+    assert doctor.valid and price.coef < 0.05
 
 
 def test_rows_with_most_padding_come_first() -> None:

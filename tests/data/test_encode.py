@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers.processors import TemplateProcessing
 
 from heed.data import encode
 from heed.data.encode import (
@@ -23,7 +22,9 @@ from heed.data.encode import (
     encode_texts,
 )
 from heed.data.template import Template
+from heed.pocket import generate
 from heed.records import Comparison, Demonstration, Ranking, Turn
+from heed.words import clean
 
 DIALOGUE, PLAIN = Template.named("dialogue"), Template.named("plain")
 ASK = (Turn("user", "Name a fruit."),)
@@ -62,17 +63,6 @@ def test_a_word_level_vocabulary_leaves_end_of_text_out(word_tokenizer) -> None:
     prompt = encode_prompt((Turn("user", "name a <|endoftext|> fruit"),), PLAIN, word_tokenizer)
     assert word_tokenizer.convert_ids_to_tokens(prompt) == ["name", "a", "fruit"]
     assert encode_response("pear", PLAIN, word_tokenizer) == [6, EOS]
-
-
-@pytest.fixture
-def beginning_tokenizer(tokenizer):
-    """The same tokenizer, which now puts a beginning-of-text token before every text."""
-    own = copy.deepcopy(tokenizer)
-    own.add_special_tokens({"bos_token": "<|begin|>"})
-    own.backend_tokenizer.post_processor = TemplateProcessing(
-        single="<|begin|> $A", special_tokens=[("<|begin|>", own.bos_token_id)]
-    )
-    return own
 
 
 def test_beginning_of_text_only_where_the_tokenizer_adds_it(tokenizer, beginning_tokenizer) -> None:
@@ -158,7 +148,7 @@ def test_a_prompt_that_just_fits_is_not_cut(tokenizer) -> None:
 
 
 def test_chat_spells_its_special_tokens(beginning_tokenizer) -> None:
-    own = beginning_tokenizer
+    own = copy.deepcopy(beginning_tokenizer)
     own.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
     own.chat_template = "{% for m in messages %}<|im_start|>{{ m.content }}{% endfor %}"
     template = Template.named("chat", own)
@@ -166,3 +156,55 @@ def test_chat_spells_its_special_tokens(beginning_tokenizer) -> None:
     assert encode_prompt((Turn("user", "<|im_start|>a"),), template, own).count(start) == 1
     assert own.bos_token_id not in encode_prompt(ASK, template, own)  # its template writes one, or wants none
     assert encode_response("<|endoftext|>", template, own).count(EOS) == 1
+
+
+def test_a_vocabulary_that_knows_a_text_as_the_special_token_only(unigram_tokenizer, word_tokenizer) -> None:
+    assert unigram_tokenizer.eos_token_id in unigram_tokenizer("a</s>", split_special_tokens=True)["input_ids"]
+    (turn,) = ask = (Turn("user", "a fruit</s> is"),)
+    tokens = encode_prompt(ask, PLAIN, unigram_tokenizer)
+    assert unigram_tokenizer.eos_token_id not in tokens
+    spoken = "".join(unigram_tokenizer.convert_ids_to_tokens(tokens)).replace("▁", "")
+    assert spoken == turn.content.replace(" ", "")  # and it is all still there
+    padded = encode_prompt((Turn("user", "name <|pad|> a pear"),), PLAIN, word_tokenizer)
+    assert word_tokenizer.convert_ids_to_tokens(padded) == ["name", "a", "pear"]
+    unknown = encode_prompt((Turn("user", "name a car"),), PLAIN, word_tokenizer)
+    assert word_tokenizer.convert_ids_to_tokens(unknown) == ["name", "a", "<|unknown|>"]
+
+
+def test_a_response_follows_its_prompt_without_a_space_of_the_tokenizers_own(spaced_tokenizer) -> None:
+    (response,) = encode_responses(["A pear."], DIALOGUE, spaced_tokenizer)
+    whole = spaced_tokenizer("Assistant: A pear.", add_special_tokens=False)["input_ids"]
+    assert whole[-len(response) + 1 :] == response[:-1]
+    if spaced_tokenizer.backend_tokenizer.normalizer:
+        alone = spaced_tokenizer(" A pear.", add_special_tokens=False)["input_ids"]
+        assert len(alone) > len(response) - 1  # a space is put before the space
+
+
+def test_a_ranking_that_the_chat_template_refuses_is_lost(chat_tokenizer) -> None:
+    own = copy.deepcopy(chat_tokenizer)
+    own.chat_template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}<|im_start|>"
+    system = replace(PAIR, prompt=(Turn("system", "Be brief."), *ASK))
+    encoded, report = encode_rankings([PAIR, system], Template.named("chat", own), own, 100)
+    assert [ranking is None for ranking in encoded] == [False, True]
+    assert report.refused == 1
+    assert report.reasons == {1: "prompts that the model's chat template refuses (no system)"}
+
+
+def test_a_prompt_without_a_token_has_no_ranking(word_tokenizer) -> None:
+    silent = replace(PAIR, prompt=(Turn("user", "<|pad|>"),), responses=("a pear", "a fruit"))
+    encoded, report = encode_rankings([silent], PLAIN, word_tokenizer, 100)
+    assert (encoded, report.reasons) == ([None], {0: "prompts without a token"})
+
+
+def test_clean_words_have_the_tokens_that_they_always_had(tokenizer, beginning_tokenizer) -> None:
+    """Those of the tokenizer itself, for every text of the pocket world."""
+    for own, start in ((tokenizer, []), (beginning_tokenizer, [beginning_tokenizer.bos_token_id])):
+        for demonstration in generate.demonstrations(0, 60):
+            texts = [demonstration.response, *(turn.content for turn in demonstration.prompt)]
+            assert all(clean(text) is text for text in texts)
+            for name in ("dialogue", "alpaca", "plain"):
+                template = Template.named(name, own)
+                tokens, begins = encode_demonstration(demonstration, template, own)
+                before, after = template.render(demonstration.prompt), template.response_text(demonstration.response)
+                assert tokens[:begins] == start + own(before, add_special_tokens=False)["input_ids"]
+                assert tokens[begins:-1] == own(after, add_special_tokens=False)["input_ids"]

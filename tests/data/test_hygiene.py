@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from heed.data.encode import encode_prompt
-from heed.data.hygiene import clean, drop_near_duplicates, halves, limit_per_user, split_by_group
+from heed.data.hygiene import (
+    Room,
+    clean,
+    drop_near_duplicates,
+    halves,
+    limit_per_user,
+    split_by_group,
+    unlike,
+    writable,
+)
+from heed.data.prompts import cleaned_split, prompt_set
+from heed.data.tally import Tally
 from heed.data.template import Template
 from heed.errors import DataError
-from heed.records import Prompt, Turn, group_of
+from heed.records import Demonstration, Prompt, Turn, group_of
 from heed.settings.common import HygieneSettings
 
 
@@ -144,3 +158,183 @@ def test_records_without_a_group_are_grouped_by_their_opening() -> None:
 def test_one_group_cannot_be_split() -> None:
     with pytest.raises(DataError, match="1 group of prompts cannot be split in two"):
         split_by_group([ask("one"), ask("one")], 0.5, 0)
+
+
+# ── what goes by a rule that does not fit the data ───────────────────────────────────────────────────────────────────
+
+DIALOGUE = Template.named("dialogue")
+LONG = HygieneSettings(max_prompt_tokens=10_000)
+
+
+def conversation(topic: str) -> list[Demonstration]:
+    """Three lessons of one conversation, whose later questions everybody asks."""
+    turns: tuple[Turn, ...] = ()
+    lessons = []
+    for asked in (f"{topic} " * 60, "Go on.", "Thanks!"):
+        lessons.append(Demonstration((*turns, Turn("user", asked)), "Yes."))
+        turns = (*lessons[-1].prompt, Turn("assistant", "Yes."))
+    return lessons
+
+
+def test_every_answer_of_a_conversation_is_a_lesson(tokenizer) -> None:
+    lessons = [lesson for topic in ("pears", "cars") for lesson in conversation(topic)]
+    assert clean(lessons, LONG, DIALOGUE, tokenizer)[0] == lessons
+    assert clean([*lessons, *conversation("cars")], LONG, DIALOGUE, tokenizer)[0] == lessons
+    nearly = replace(lessons[0], prompt=(Turn("user", lessons[0].prompt[0].content + "please"),))
+    assert drop_near_duplicates([lessons[0], nearly], 200) == [lessons[0]]
+
+
+def preamble(count: int) -> list[Prompt]:
+    return [replace(ask("p" * 250 + f" {i}"), where=f"prompts.jsonl:{i + 1}") for i in range(count)]
+
+
+def test_a_rule_that_drops_most_stops_and_says_what_to_set(tokenizer) -> None:
+    records = preamble(50)
+    with pytest.raises(DataError, match=r"more than half of 50 .* kept 1 of 50") as caught:
+        clean(records, LONG, DIALOGUE, tokenizer)
+    assert "49 near duplicates (first at prompts.jsonl:2)" in caught.value.what
+    assert "`hygiene.shared_prefix` to 0" in caught.value.hint
+    followed = LONG.model_copy(update={"shared_prefix": 0})
+    assert len(clean(records, followed, DIALOGUE, tokenizer)[0]) == 50
+
+
+def test_repeats_of_a_prompt_are_no_reason_to_stop(tokenizer) -> None:
+    records = [ask(words) for words in ("one", "two") for _ in range(9)]
+    assert clean(records, LONG, DIALOGUE, tokenizer)[1].near_duplicates == 16
+
+
+def test_half_is_not_most(tokenizer) -> None:
+    two_and_two = [ask("p" * 250 + "a"), ask("p" * 250 + "b"), ask("q" * 250 + "a"), ask("q" * 250 + "b")]
+    assert len(clean(two_and_two, LONG, DIALOGUE, tokenizer)[0]) == 2
+
+
+def test_one_user_who_wrote_most(tokenizer) -> None:
+    records = [ask(str(i), "u") for i in range(9)]
+    settings = LONG.model_copy(update={"max_per_user": 4})
+    with pytest.raises(DataError, match="5 beyond a user's share") as caught:
+        clean(records, settings, DIALOGUE, tokenizer)
+    assert "`hygiene.max_per_user` to 0" in caught.value.hint
+    assert len(clean(records, settings.model_copy(update={"max_per_user": 0}), DIALOGUE, tokenizer)[0]) == 9
+
+
+LENGTHY = [ask(f"{i} " + "pear " * 200) for i in range(8)]  # several hundred tokens each
+
+
+def number_in(hint: str, setting: str) -> int:
+    return int(hint.partition(f"`{setting}` to ")[2].split()[0])
+
+
+def test_a_limit_that_nobody_chose(tokenizer) -> None:
+    with pytest.raises(DataError, match="no prompt is left") as caught:
+        clean(LENGTHY, HygieneSettings(), DIALOGUE, tokenizer)
+    most = number_in(caught.value.hint, "hygiene.max_prompt_tokens")
+    settings = HygieneSettings(max_prompt_tokens=most)
+    assert len(clean(LENGTHY, settings, DIALOGUE, tokenizer)[0]) == 8
+    with pytest.raises(DataError, match="more than half of 10 different prompts"):
+        clean([*LENGTHY, ask("one"), ask("two")], HygieneSettings(), DIALOGUE, tokenizer)
+    # whoever chooses a limit of their own wants short prompts
+    assert len(clean([*LENGTHY, ask("one")], HygieneSettings(max_prompt_tokens=40), DIALOGUE, tokenizer)[0]) == 1
+
+
+def test_no_room_for_an_answer(tokenizer) -> None:
+    longest = max(len(encode_prompt(record.prompt, DIALOGUE, tokenizer)) for record in LENGTHY)
+    context = longest + 20
+
+    def kept(hygiene: HygieneSettings, new: int) -> int:
+        return len(prompt_set(LENGTHY, hygiene, DIALOGUE, tokenizer, context, new).records)
+
+    with pytest.raises(DataError, match="no prompt is left") as caught:
+        kept(HygieneSettings(), context - 30)
+    new = number_in(caught.value.hint, "sampling.max_new_tokens")
+    most = number_in(caught.value.hint, "hygiene.max_prompt_tokens")
+    assert kept(HygieneSettings(max_prompt_tokens=most), new) == 8
+    with pytest.raises(DataError) as caught:
+        prompt_set(LENGTHY, LONG, DIALOGUE, tokenizer, longest // 2, 10)
+    assert "longer than the model's" in caught.value.hint
+
+
+def test_what_is_dropped_is_listed(tokenizer) -> None:
+    words = ["one", "one", "two", "three", "four", "five " * 90]
+    records = [replace(ask(text, "u"), where=f"p.jsonl:{i}") for i, text in enumerate(words, start=1)]
+    dropped = Tally()
+    clean(records, HygieneSettings(max_per_user=4, max_prompt_tokens=90), DIALOGUE, tokenizer, dropped=dropped)
+    clean(records[5:] + records[:1], HygieneSettings(max_prompt_tokens=90), DIALOGUE, tokenizer, dropped=dropped)
+    assert list(dropped) == [
+        ("near duplicates", "p.jsonl:2"),
+        ("prompts beyond a user's share", "p.jsonl:6"),
+        ("prompts of more than 90 tokens", "p.jsonl:6"),
+    ]
+
+
+def test_a_prompt_of_nothing_but_a_special_token(word_tokenizer) -> None:
+    records = [ask("name a pear"), ask("name a fruit"), ask("<|pad|>")]
+    kept, report = clean(records, LONG, Template.named("plain"), word_tokenizer)
+    assert (kept, report.refused) == (records[:2], 1)
+
+
+def refusing(own):
+    own.chat_template = (
+        "{% for m in messages %}"
+        "{% if m.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+        "<|im_start|>{{ m.content }}{% endfor %}"
+    )
+    return Template.named("chat", own)
+
+
+def test_what_the_chat_template_refuses_is_counted(chat_tokenizer, caplog: Any) -> None:
+    own = copy.deepcopy(chat_tokenizer)
+    template = refusing(own)
+    records = [replace(ask(f"ask {i}", system="s" * (i == 1)), where=f"p.jsonl:{i}") for i in range(3)]
+    dropped = Tally()
+    with caplog.at_level(logging.INFO, "heed"):
+        kept = prompt_set(records, LONG, template, own, 300, 20, "training", dropped)
+    assert kept.records == [records[0], records[2]]
+    assert "training: kept 2 of 3 prompts" in caplog.text
+    assert "1 that cannot be written (first at p.jsonl:1)" in caplog.text
+    reason = "prompts that the model's chat template refuses (System role not supported)"
+    assert list(dropped) == [(reason, "p.jsonl:1")]
+    with pytest.raises(DataError, match="more than half") as caught:
+        prompt_set([ask(f"ask {i}", system="s") for i in range(3)] + records[:1], LONG, template, own, 300, 20)
+    assert "`template: dialogue`" in caught.value.hint
+
+
+def test_rankings_whose_prompt_can_be_written(chat_tokenizer, caplog: Any) -> None:
+    own = copy.deepcopy(chat_tokenizer)
+    template = refusing(own)
+    records = [replace(ask("ask", system="s" * (i == 1)), where=f"p.jsonl:{i}") for i in range(3)]
+    dropped = Tally()
+    assert writable(records, template, "training", dropped) == [records[0], records[2]]
+    assert next(iter(dropped))[1] == "p.jsonl:1"
+    assert "training: dropped 1 prompts that the model's chat template refuses" in caplog.text
+    with pytest.raises(DataError, match="none is left"):
+        writable(records[1:2], template, "training")
+
+
+# ── cleaned, then split ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_no_side_of_a_split_has_a_near_duplicate_of_the_other(tokenizer, caplog: Any) -> None:
+    pairs = [ask(f"{i:02}" * 125 + end) for i in range(30) for end in ("a", "b")]  # of unlike groups, yet alike
+    assert len({group_of(r.prompt) for r in pairs}) == 60
+    with caplog.at_level(logging.INFO, "heed"):
+        training, held_out = cleaned_split(pairs, [], 0.3, 0, LONG, DIALOGUE, tokenizer, Room(2000, 10))
+    beginnings = [{r.prompt[0].content[:200] for r in side.records} for side in (training, held_out)]
+    assert len(beginnings[0]) + len(beginnings[1]) == len(training.records) + len(held_out.records) == 30
+    assert not beginnings[0] & beginnings[1]
+    assert [len(tokens) for tokens in held_out.tokens] == [
+        len(encode_prompt(r.prompt, DIALOGUE, tokenizer)) for r in held_out.records
+    ]
+    assert "split: 21 prompts to train on, 9 held out" in caplog.text
+
+
+def test_held_out_prompts_of_a_file_of_their_own(tokenizer) -> None:
+    training = [ask("p" * 250 + "a"), ask("q" * 250 + "a"), ask("short")]
+    held_out = [ask("p" * 250 + "b"), ask("other")]
+    left, apart = cleaned_split(training, held_out, 0.5, 0, LONG, DIALOGUE, tokenizer, Room(2000, 10))
+    assert (left.records, apart.records) == (training[1:], held_out)
+    assert len(left.tokens) == 2
+    assert unlike(training, held_out, 200) == training[1:]
+    assert unlike(training, held_out, 0) == training  # near duplicates are allowed then, equals never
+    assert unlike([*training, held_out[1]], held_out, 0) == training
+    with pytest.raises(DataError, match="held out too"):
+        cleaned_split(training[:1], held_out, 0.5, 0, LONG, DIALOGUE, tokenizer, Room(2000, 10))

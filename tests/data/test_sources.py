@@ -150,7 +150,8 @@ def test_malformed_line(tmp_path: Path) -> None:
         ("rows.jsonl", "\n\n", "", "holds no rows"),
         ("rows.txt", "", "", "holds no rows"),
         ("rows.parquet", "PAR1", "", "cannot be read as Parquet"),
-        ("rows.csv", "prompt,response", "", "unknown kind of file: .csv"),
+        ("rows.csv", "prompt,response\n", "", "holds no rows"),
+        ("rows.xlsx", "prompt,response", "", "unknown kind of file: .xlsx"),
         ("rows", "", "", "unknown kind of file: no suffix"),
         ("rows.jsonl", '{"question": "q", "answer": "a"}', ":1", "no known format has these columns: question, answer"),
         ("rows.jsonl", "{}", ":1", "no known format has these columns: none"),
@@ -186,14 +187,14 @@ def test_dropped_pairs_are_counted_in_a_warning(tmp_path: Path, caplog: Any) -> 
     assert told.levelname == "WARNING"
     assert told.message == (
         f"read 6 rows of {path} as TRL preference, explicit prompt → 3 rankings; "
-        "dropped 2 identical pairs, 1 empty responses"
+        f"dropped 2 identical pairs (first at {path}:4), 1 empty responses (first at {path}:5)"
     )
     assert len(read_prompts(settings(path), 0)) == 6  # as prompts they are as good as any
 
 
 def test_more_than_half_dropped_stops_and_names_the_first(tmp_path: Path) -> None:
     path = write(tmp_path / "pairs.jsonl", GOOD_PAIR, SAME, EMPTY)
-    with pytest.raises(DataError, match="2 of 3 rows are unusable: 1 identical pairs, 1 empty responses") as caught:
+    with pytest.raises(DataError, match=r"2 of 3 rows are unusable: 1 identical pairs \(first at") as caught:
         read_rankings(settings(path), 0)
     assert caught.value.where == f"{path}:2"
 

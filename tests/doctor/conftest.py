@@ -27,8 +27,8 @@ from heed.models.roles import Roles, trained_copy, value_model_from
 from heed.models.scalar_head import RewardModel, new_head
 from heed.models.trunk import Trunk
 from heed.records import Prompt
-from heed.rl.rollout import Question
-from heed.settings.common import LoraSettings, OptimizerSettings
+from heed.rl.questions import Question
+from heed.settings.common import AdamWSettings, DecaySettings, LoraSettings
 from heed.settings.ppo import PPOSettings
 
 VOCAB, EOS, PROMPT = 80, 0, 3
@@ -124,8 +124,9 @@ def ward(tiny_directory: Path) -> Ward:
         weight[eos] = (normaliser - 2.5) * usual / usual.square().sum()
     settings = PPOSettings(
         output="none", model="m", reward_model="r", sampling={"max_new_tokens": LONGEST, "batch": 512}, batch=64,
-        minibatch=32, microbatch=64, epochs=1, critic_warmup=0, warmup_steps=0, value_learning_rate=1e-2,
-        optimizer=OptimizerSettings(learning_rate=1e-2, schedule="constant", warmup=0, eps=1e-5),
+        minibatch=32, microbatch=64, epochs=1, critic_warmup=0, warmup_steps=0,
+        value_optimizer=AdamWSettings(learning_rate=1e-2, eps=1e-5),
+        optimizer=DecaySettings(learning_rate=1e-2, schedule="constant", eps=1e-5),
     )  # fmt: skip
     torch.manual_seed(0)
     reference, lora = Policy(trunk, None), LoraSettings(rank=4, alpha=8)

@@ -29,9 +29,9 @@ from transformers.utils import logging as transformers_logging
 from ward import Ward
 
 from heed.doctor.findings import CAUSES
-from heed.rl.setup import check, load, read_questions
-from heed.settings.common import OptimizerSettings
+from heed.settings.common import AdamWSettings, DecaySettings
 from heed.settings.ppo import PPOSettings
+from heed.stages import ppo
 
 EPISODES = 128  # of a rollout that a verdict is asked for: about 1,250 tokens
 HEALTHY_SEEDS = 5
@@ -46,14 +46,13 @@ def load_ward(demo: str) -> Ward:
         prompts={"path": f"{demo}/world/ppo-prompts.jsonl"}, hygiene={"shared_prefix": 0, "max_prompt_tokens": 40},
         sampling={"max_new_tokens": 24, "batch": EPISODES}, batch=64, minibatch=32, microbatch=64, epochs=1,
         kl_coef=0.1, missing_eos={"mode": "replace", "value": 3.0}, critic_warmup=0, warmup_steps=0,
-        optimizer=OptimizerSettings(learning_rate=1e-3, schedule="constant", warmup=0, eps=1e-5),
-        value_learning_rate=1e-3,
+        optimizer=DecaySettings(learning_rate=1e-3, schedule="constant", eps=1e-5),
+        value_optimizer=AdamWSettings(learning_rate=1e-3, eps=1e-5),
     )  # fmt: skip
-    template = check(settings)
-    questions, _ = read_questions(settings, template)
+    inputs = ppo.read(settings)
     torch.manual_seed(0)
-    roles = load(settings, torch.device("cpu"), template, questions)
-    return Ward(roles, settings, template, questions, EPISODES)
+    roles = ppo.load(settings, inputs, torch.device("cpu"))
+    return Ward(roles, settings, inputs.template, inputs.questions, EPISODES)
 
 
 class Results:

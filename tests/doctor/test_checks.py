@@ -46,6 +46,15 @@ def test_t2_gap() -> None:
     assert ids(checks.rescore_gap(LINE - 0.1, LINE, MASK)) == ["T2"]  # small at each token, but always one way
 
 
+def test_t2_few_tokens_that_are_far_off() -> None:
+    """One of 1,000 is told, though mean and 99th percentile are nothing; of 20 pairs each way the mean is nothing."""
+    line, mask = torch.full((1, 1000), -2.0), torch.ones(1, 1000, dtype=torch.bool)
+    one, pairs = torch.zeros(1, 1000), torch.zeros(1, 1000)
+    one[0, 7], pairs[0, :40] = 0.5, torch.tensor([0.5, -0.5] * 20)
+    assert ids(checks.rescore_gap(line + one, line, mask)) == ["NK16"]
+    assert ids(checks.rescore_gap(line + pairs, line, mask)) == ["T2"]
+
+
 def test_t3_determinism() -> None:
     assert checks.determinism(LINE, LINE.clone(), MASK) == []
     again = LINE + torch.tensor([[0.1, -0.1, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])

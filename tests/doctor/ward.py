@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import patch
 
 import torch
 from faults import Fault, Rows
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from heed.batches import PromptBatch, Responses
 from heed.clinic.exact_tests import exact_tests
-from heed.clinic.live import LiveDoctor
+from heed.data.order import EndlessOrder
 from heed.data.template import Template
 from heed.doctor.audit import audit
 from heed.doctor.causes import settle
@@ -25,11 +26,12 @@ from heed.doctor.findings import CAUSES, Finding
 from heed.doctor.rollouts import read_rollouts
 from heed.formulas.advantages import shaped_rewards
 from heed.models.roles import Roles
-from heed.rl.policy_update import Update
-from heed.rl.rollout import Question, Rollout, collect, rollout_metrics
-from heed.rl.setup import prompt_batches
+from heed.rl.questions import Question
+from heed.rl.rollout import Rollout, rollout_metrics
+from heed.rl.update import Update
 from heed.rows.threads import SERIAL
 from heed.settings.ppo import PPOSettings
+from heed.stages import ppo
 
 TOKENS, STEPS = 8192, 20
 """How soon a fault must be found: tokens of rollouts if it shows at once, steps if training exposes it."""
@@ -55,13 +57,16 @@ class Still:
     """In the place of a value or reward model that nothing is learned from: all zeros."""
 
     trunk = SimpleNamespace(threads=SERIAL)
+    weight = torch.nn.Parameter(torch.zeros(1))
 
-    def parameters(self) -> dict[str, Tensor]:
-        return {}
+    def parameters(self) -> dict[str, torch.nn.Parameter]:
+        return {"nothing": self.weight}
 
     @contextmanager
     def active(self) -> Iterator[None]:
         yield
+
+    trainable = active
 
     def values(self, prompts: PromptBatch, responses: Responses) -> Tensor:
         return torch.zeros(responses.mask.shape)
@@ -134,16 +139,12 @@ class Ward:
         settings = settings.model_copy(update={"seed": seed})
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
-        doctor = LiveDoctor(
-            roles.policy, roles.reference, cast(Any, roles.value), batch=settings.batch,
-            longest=settings.sampling.max_new_tokens, temperature=settings.sampling.temperature,
-            microbatch=settings.microbatch, seed=seed, kl_target=settings.kl_target,
-            allow_biased_kl=settings.allow_biased_kl, path=None,
-        )  # fmt: skip
-        update = self.update = Update(roles, settings, None, generator) if trained else None
-        batches = prompt_batches(self.questions, settings.batch, generator)
+        doctor = ppo.live_doctor(settings, roles, None)
+        parts = self._parts(roles, settings, generator)
+        update = self.update = parts.update if trained else None
         for step in range(1, steps + 1):
-            rollout = collect(roles, next(batches), settings, self.template, generator, doctor.observers)
+            questions = [self.questions[i] for i in parts.order.take(settings.batch)]
+            rollout = parts.worker.collect(questions, doctor.observers)
             findings = doctor.examine(step, rollout)
             if update is not None and not any(found.severity == "error" for found in findings):
                 scored = rollout.scored
@@ -153,6 +154,13 @@ class Ward:
                 metrics = rollout_metrics(rollout, rewards, settings.kl_coef) | update(step, rollout, rewards)
                 findings = findings + doctor.follow(step, metrics)
             yield rollout, findings
+
+    def _parts(self, roles: Roles, settings: PPOSettings, generator: torch.Generator) -> ppo.Prepared:
+        """What a step of `heed ppo` consists of, around models that are loaded already."""
+        nothing = cast(Any, None)
+        inputs = ppo.Inputs(nothing, nothing, self.template, nothing, self.questions, [], None)
+        with patch.object(ppo, "load", lambda *_: roles):
+            return ppo.prepare(settings, inputs, torch.device("cpu"), generator)
 
     def _begun(self, seed: int) -> dict[str, Tensor]:
         """Weights after a few healthy updates."""
@@ -168,12 +176,13 @@ class Ward:
         """One rollout, then two together and so on, if the first does not tell."""
         assert fault.spoil is not None
         generator = torch.Generator().manual_seed(seed)
-        batches = prompt_batches(self.questions, self.episodes, generator)
+        order = EndlessOrder(len(self.questions), generator)
         rows: Rows = []
         found: list[Finding] = []
         step = tokens = 0
         while tokens < TOKENS and not any(one.severity != "info" for one in found):
-            rows += fault.spoil(self.rows(next(batches), generator, fault.late), self.roles)
+            asked = [self.questions[i] for i in order.take(self.episodes)]
+            rows += fault.spoil(self.rows(asked, generator, fault.late), self.roles)
             found, step, tokens = self.diagnosed(rows), step + 1, sum(len(row["response_ids"]) for row in rows)
         return Outcome(fault.name, fault.cause, seed, step, gravest(found), tokens)
 
@@ -198,9 +207,8 @@ class Ward:
 
     def rows(self, questions: list[Question], generator: torch.Generator, late: bool = False) -> Rows:
         """A healthy rollout as another trainer would write it down; `late`: after it has learned from it."""
-        settings = self.settings.model_copy(update={"batch": len(questions)})
         roles = self.roles if late else replace(self.roles, value=cast(Any, Still()), reward=cast(Any, Still()))
-        rollout = collect(roles, questions, settings, self.template, generator)
+        rollout = self._parts(roles, self.settings, generator).worker.collect(questions)
         columns = {
             "sampler_logprobs": rollout.responses.logprobs,
             "policy_logprobs": self._updated(rollout) if late else rollout.scored.logprobs,

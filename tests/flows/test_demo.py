@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import defaultdict
 from dataclasses import replace
 from itertools import pairwise
@@ -22,7 +23,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {
             "TOKENS": 60_000, "DEMONSTRATIONS": 300, "EXAMS": 200, "RANKING_PROMPTS": 90, "PPO_PROMPTS": 60,
-            "EVALUATION_PROMPTS": 40, "PPO_STEPS": 2,
+            "EVALUATION_PROMPTS": 40, "PPO_STEPS": 4,
         }.items():  # fmt: skip
             patch.setattr(demo, name, value)
         return demo.run(DemoSettings(output=str(tmp_path_factory.mktemp("demo") / "run"), full=True))
@@ -104,3 +105,25 @@ def test_a_demo_is_not_overwritten_unasked(finished: Path, tmp_path: Path) -> No
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(ConfigError, match="not a demo's"):
         demo.run(DemoSettings(output=str(tmp_path), overwrite=True))
+
+
+def test_a_stopped_demo_goes_on_in_the_stage_where_it_stopped(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The last stage is taken away, and one before it is stopped half-way: the others are left as they are."""
+    shutil.copytree(finished, tmp_path / "demo")
+    for name in ("evaluate", "best-of-n"):
+        shutil.rmtree(tmp_path / "demo" / name)
+    (tmp_path / "demo" / "report.json").unlink()
+    kept = (finished / "ppo" / "run.json").stat().st_mtime_ns
+    asked: list[str] = []
+    for stage in (demo.pretrain, demo.sft, demo.sample, demo.reward, demo.ppo, demo.best_of_n, demo.evaluate):
+        monkeypatch.setattr(stage, "run", lambda settings: asked.append(Path(settings.output).name))
+    monkeypatch.setattr(demo, "write_report", lambda *_: None)
+    monkeypatch.setattr(demo, "write_world", lambda *_: None)
+    monkeypatch.setattr(demo, "label", lambda *_: None)
+    with pytest.raises(ConfigError, match="or go on with it: heed resume"):
+        demo.run(DemoSettings(output=str(tmp_path / "demo"), full=True))
+    demo.run(DemoSettings(output=str(tmp_path / "demo"), full=True, resume=True))
+    assert asked == ["best-of-n", "evaluate"]
+    assert (finished / "ppo" / "run.json").stat().st_mtime_ns == kept

@@ -150,6 +150,10 @@ def test_microbatches_of_any_size_give_the_same_loss_and_gradient() -> None:
             accumulated = torch.stack([gradient(part / mask.sum(), new) for part in parts]).sum(dim=0)
             assert_close(accumulated, gradient(loss(new, old, advantages, mask, 0.2), new), atol=1e-12, rtol=0)
             assert_close(torch.stack(parts).sum() / mask.sum(), whole)
+            rows = torch.arange(4).split(size)
+            given = [loss(new[i], old[i], advantages[i], mask[i], 0.2, tokens=mask.sum()) for i in rows]
+            assert_close(torch.stack(given).sum(), whole)
+            assert_close(gradient(torch.stack(given).sum(), new), accumulated, atol=1e-12, rtol=0)
     ones, twos = row(1.0, 0.0, 0.0), row(2.0, 2.0, 2.0)
     losses, two_rows = torch.cat([ones, twos]), torch.tensor([[True, False, False], [True, True, True]])
     assert masked_mean(losses, two_rows).item() == (1 + 2 + 2 + 2) / 4

@@ -6,7 +6,15 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch.testing import assert_close
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
 
 from heed.errors import CheckpointError
 from heed.models.external_reward import ExternalReward
@@ -84,3 +92,65 @@ def test_a_model_without_a_trained_head_is_refused(judge: Path, tmp_path: Path) 
     body.save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match="has no weights for classifier"):
         ExternalReward.load(str(tmp_path), "pair", 4, torch.device("cpu"))
+
+
+def decoder_judge(path: Path, pad: str | None, positions: int = 64) -> Path:
+    """A GPT-2 classifier on words, with or without a pad token, that pads on the left if nobody says otherwise."""
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=pad, eos_token="[SEP]", unk_token="[UNK]", padding_side="left"
+    ).save_pretrained(path)
+    torch.manual_seed(2)
+    config = GPT2Config(
+        vocab_size=len(WORDS), n_embd=16, n_layer=1, n_head=2, n_positions=positions, num_labels=1, bos_token_id=2,
+        eos_token_id=2, pad_token_id=None, initializer_range=0.5,
+    )  # fmt: skip
+    GPT2ForSequenceClassification(config).save_pretrained(path)
+    return path
+
+
+TEXTS = ["red", "what colour is the sky", "blue is it"]
+
+
+@pytest.mark.parametrize("pad", [None, "[PAD]", "[ADDED]"])
+def test_a_classifier_without_a_usable_pad_token_scores_as_each_text_alone(tmp_path: Path, pad: str | None) -> None:
+    """`[ADDED]` is an entry that the model has no embedding for."""
+    path = decoder_judge(tmp_path, pad)
+    found = ExternalReward.load(str(path), "text", 3, torch.device("cpu")).score_texts(TEXTS, [" no", "", " yes"])
+    stock = GPT2ForSequenceClassification.from_pretrained(path).eval()
+    index = {word: i for i, word in enumerate(WORDS)}
+    for score, text in zip(found, ["red no", TEXTS[1], "blue is it yes"], strict=True):
+        alone = stock(torch.tensor([[index[word] for word in text.split()]])).logits[0, 0].detach()
+        assert_close(score, alone, atol=1e-5, rtol=0)
+
+
+def test_words_that_a_classifier_has_no_embedding_for(tmp_path: Path) -> None:
+    path = decoder_judge(tmp_path, "[PAD]")
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(path)
+    tokenizer.add_tokens(["zebra"])
+    tokenizer.save_pretrained(path)
+    with pytest.raises(CheckpointError, match="zebra"):
+        ExternalReward.load(str(path), "text", 3, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("form", ["pair", "text"])
+def test_texts_longer_than_its_positions(tmp_path: Path, form: str) -> None:
+    """Its tokenizer knows no limit: the model's own is kept, even by an answer that alone is longer."""
+    external = ExternalReward.load(str(decoder_judge(tmp_path, "[PAD]", 12)), form, 2, torch.device("cpu"))
+    assert external.longest == 12
+    scores = external.score_texts(["what colour is the sky " * 9] * 3, ["red", "blue " * 40, "red " + "blue " * 39])
+    assert scores.isfinite().all()
+    assert scores[0] != scores[1]
+
+
+def test_robertas_positions_begin_after_its_pad_tokens(tmp_path: Path) -> None:
+    path = decoder_judge(tmp_path, "[PAD]")
+    config = RobertaConfig(
+        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=14, num_labels=1, pad_token_id=1,
+    )  # fmt: skip
+    RobertaForSequenceClassification(config).save_pretrained(path)
+    external = ExternalReward.load(str(path), "text", 2, torch.device("cpu"))
+    assert external.longest == 12
+    assert external.score_texts(["what colour is the sky " * 9], [""]).isfinite().all()

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from heed.models import scores
 from heed.models.policy import Policy
 from heed.models.roles import trained_copy
 from heed.models.scalar_head import RewardModel, new_head
-from heed.models.scores import different_texts, score_rankings, score_texts
+from heed.models.scores import Scoring, different_texts, score_rankings, score_texts
 from heed.models.trunk import Trunk
 from heed.rows.threads import RowThreads
 from heed.settings.common import LoraSettings
@@ -41,12 +42,24 @@ def test_a_text_scores_the_same_in_any_company(model: RewardModel, microbatch_to
     with torch.no_grad(), model.active():
         alone = [model.scores(torch.tensor([text]), torch.ones(1, len(text), dtype=torch.bool)) for text in TEXTS]
     model.trunk.threads = RowThreads(threads)
-    done: list[int] = []
     with model.trunk.active(None):
-        scores = score_texts(model, TEXTS, microbatch_tokens, done.append)
-    assert_close(scores, torch.cat(alone), atol=1e-5, rtol=0)
-    assert done[-1] == len(TEXTS)
-    assert done == sorted(done)
+        found = score_texts(model, TEXTS, microbatch_tokens)
+    assert_close(found, torch.cat(alone), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_scoring_tells_each_text_once_and_goes_on_where_it_stopped(model: RewardModel, threads: int) -> None:
+    model.trunk.threads = RowThreads(threads)
+    scoring, later = Scoring(model, TEXTS, 8), Scoring(model, TEXTS, 8)
+    with model.active():
+        rest = scoring.rest()
+        first = next(rest)
+        state = {**scoring.state_dict(), "scores": scoring.scores.clone()}
+        told = [first, *rest]
+        later.load_state_dict(state)
+        assert list(later.rest()) == told[1:]
+    assert sorted(row for rows in told for row in rows) == list(range(len(TEXTS)))
+    assert torch.equal(later.scores, scoring.scores) and torch.equal(scoring.scores, score_texts(model, TEXTS, 8))
 
 
 def test_rankings_are_scored_raw_and_keep_their_order(model: RewardModel) -> None:
@@ -58,11 +71,19 @@ def test_rankings_are_scored_raw_and_keep_their_order(model: RewardModel) -> Non
     assert found.lengths.tolist() == [1, 6, 0, 4, 2]
 
 
-def test_what_several_people_ranked_is_scored_once_and_is_one_prompt(model: RewardModel) -> None:
+def test_what_several_people_ranked_is_scored_once_and_is_one_prompt(
+    model: RewardModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mine, other, yours = Ranked(TEXTS[:2], [2, 1], 1), Ranked(TEXTS[2:4], [1, 2], 1), Ranked(TEXTS[1::-1], [2, 1], 1)
-    done: list[int] = []
-    found = score_rankings(model, [mine, other, yours], ["x", "y", "x"], 1000, done.append)
-    assert done[-1] == 4 == len(different_texts([mine, other, yours]))
+    scored: list[int] = []
+
+    def counting(model: RewardModel, texts: list[tuple[int, ...]], microbatch_tokens: int) -> torch.Tensor:
+        scored.append(len(texts))
+        return score_texts(model, texts, microbatch_tokens)
+
+    monkeypatch.setattr(scores, "score_texts", counting)
+    found = score_rankings(model, [mine, other, yours], ["x", "y", "x"], 1000)
+    assert scored == [4] == [len(different_texts([mine, other, yours]))]
     assert found.scores[[4, 5]].tolist() == found.scores[[1, 0]].tolist()
     assert len(set(found.scores.tolist())) == 4
     assert found.prompts.tolist() == [0, 1, 2]  # these begin differently

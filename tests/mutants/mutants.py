@@ -33,6 +33,7 @@ TESTS = {
     "overlap": ["test_overlap.py"],
     "scored_rankings": ["test_scored_rankings.py"],
     "repetition": ["test_repetition.py"],
+    "frontier": ["test_frontier.py"],
 }
 """Which files of tests/formulas/ prove the formulas of a module."""
 
@@ -332,17 +333,10 @@ PPO = [
     *twins(
         "ppo",
         "clipped_policy_loss",
-        ("return masked_mean(", "return -masked_mean(", "the sign is flipped"),
-        (
-            "masked_mean(policy_terms(logprobs, old_logprobs, advantages, mask, clip_range), mask)",
-            "policy_terms(logprobs, old_logprobs, advantages, mask, clip_range).mean()",
-            "the mean counts padding",
-        ),
-        (
-            "masked_mean(policy_terms(logprobs, old_logprobs, advantages, mask, clip_range), mask)",
-            "policy_terms(logprobs, old_logprobs, advantages, mask, clip_range).sum()",
-            "a sum instead of a mean",
-        ),
+        ("return terms.sum()", "return -terms.sum()", "the sign is flipped"),
+        ("mask.sum() if", "mask.numel() if", "the mean counts padding"),
+        ("terms.sum() / (mask.sum() if tokens is None else tokens)", "terms.sum()", "a sum instead of a mean"),
+        ("mask.sum() if tokens is None else tokens", "mask.sum()", "the minibatch's tokens are forgotten"),
         ("mask, clip_range)", "mask, 10 * clip_range)", "another clip range"),
         ("(logprobs, old_logprobs, advantages", "(old_logprobs, logprobs, advantages", "new and old swapped"),
     ),
@@ -364,14 +358,11 @@ PPO = [
     *twins(
         "ppo",
         "clipped_value_loss",
-        ("return masked_mean(", "return -masked_mean(", "the sign is flipped"),
+        ("return terms.sum()", "return -terms.sum()", "the sign is flipped"),
         ("(values, old_values, returns", "(values, returns, old_values", "old values and returns swapped"),
         ("(values, old_values, returns", "(old_values, values, returns", "the gradient is lost"),
-        (
-            "masked_mean(value_terms(values, old_values, returns, mask, value_clip_range), mask)",
-            "value_terms(values, old_values, returns, mask, value_clip_range).mean()",
-            "the mean counts padding",
-        ),
+        ("mask.sum() if", "mask.numel() if", "the mean counts padding"),
+        ("mask.sum() if tokens is None else tokens", "mask.sum()", "the minibatch's tokens are forgotten"),
     ),
     *twins(
         "ppo",
@@ -899,6 +890,42 @@ REPETITION = [
     ),
 ]
 
+FRONTIER = [
+    *twins(
+        "frontier",
+        "tilted",
+        ("rewards / beta", "rewards * beta", "β multiplies"),
+        ("+ highest[:, 0]", "", "what was taken out before exp is not put back"),
+        ("weights.mean(axis=1)", "weights.sum(axis=1)", "a sum for a mean: KL is off by log n"),
+        (
+            "(weights * tilt).sum(axis=1) / total - log_mean",
+            "(weights * rewards).sum(axis=1) / total - log_mean",
+            "E[r]",
+        ),
+        ("rewards if worth is None else np", "rewards if True else np", "`worth` is ignored"),
+        ("total**2 / (weights**2)", "total / (weights**2)", "not an effective size"),
+    ),
+    *twins(
+        "frontier",
+        "ceiling",
+        ("rewards.var(axis=1).mean()", "rewards.var()", "spread between prompts counts"),
+        ("WEAKEST * spread", "WEAKEST", "β does not scale with the scores"),
+        ("0.5 **", "2.0 **", "the tilt gets weaker"),
+        ("1 / (1 / found.effective).mean()", "found.effective.mean()", "an arithmetic mean"),
+        ("effective < enough", "effective < 0", "a few samples are enough"),
+        ("while spread > 0", "while spread >= 0", "equal scores have a ceiling"),
+    ),
+    *twins(
+        "frontier",
+        "over_optimised",
+        ("-np.diff(gold[window])", "np.diff(gold[window])", "gold rises"),
+        ("(rose > 0).all() and", "", "the proxy need not rise"),
+        ("(fell > 0).all() and", "", "gold may waver"),
+        ("and fell.sum() > margin", "", "the margin is ignored"),
+        ("return end\n", "return end - 1\n", "one evaluation early"),
+    ),
+]
+
 MUTANTS = [
     *MASKED,
     *LOGPROBS,
@@ -913,4 +940,5 @@ MUTANTS = [
     *OVERLAP,
     *SCORED_RANKINGS,
     *REPETITION,
+    *FRONTIER,
 ]

@@ -16,7 +16,7 @@ from torch.testing import assert_close
 from heed.errors import RunError
 from heed.rows import threads
 from heed.rows.threads import RowThreads
-from heed.training.optimizer import require_finite
+from heed.training.guards import require_finite
 
 
 @pytest.fixture

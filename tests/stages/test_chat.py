@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from heed.batches import Responses
-from heed.data.template import Template
 from heed.errors import CheckpointError, DataError
+from heed.evaluation.speaker import Reply
 from heed.models.checkpoint import write_metadata
-from heed.models.policy import Policy, save_policy
+from heed.models.policy import save_policy
 from heed.models.roles import Shelf
-from heed.records import Dialogue, Turn
+from heed.records import Dialogue
 from heed.settings.evaluate import ChatSettings
 from heed.stages import chat
 
@@ -30,11 +29,14 @@ class Parrot:
     policy: Any
     heard: list[Dialogue] = field(default_factory=list)
 
-    def answer(self, dialogue: Dialogue, generator: torch.Generator) -> str:
+    def replies(
+        self, asked: list[Dialogue], max_new_tokens: int, temperature: float, generator: torch.Generator
+    ) -> list[Reply]:
+        (dialogue,) = asked
         if dialogue[-1].content == "too much":
             raise DataError("this message", "does not fit", "say it shorter")
         self.heard.append(dialogue)
-        return f"{self.name} heard {len(dialogue)}"
+        return [Reply(f"{self.name} heard {len(dialogue)}", True)]
 
 
 @pytest.fixture
@@ -88,59 +90,11 @@ def test_a_message_that_does_not_fit_is_told_and_forgotten(
 
 
 def test_ctrl_c_leaves_quietly(parrots: list[Parrot], talk: Callable[..., list[str]]) -> None:
-    def interrupted(dialogue: Dialogue, generator: torch.Generator) -> str:
+    def interrupted(*options: object) -> list[Reply]:
         raise KeyboardInterrupt
 
-    parrots[0].answer = interrupted  # type: ignore[method-assign]
+    parrots[0].replies = interrupted  # type: ignore[method-assign]
     assert len(talk("one\ntwo\n", "a")) == 1
-
-
-# ── a speaker ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.fixture
-def speaker(tiny_directory: Path) -> chat.Speaker:
-    policy = Shelf(lambda parameters: torch.float32, torch.device("cpu")).policy(str(tiny_directory), "policy")
-    return chat.Speaker("tiny", policy, Template.named("dialogue"), 8, 0.0)
-
-
-def says(speaker: chat.Speaker, text: str, ended: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the policy write `text`."""
-    tokenizer = speaker.policy.trunk.tokenizer
-    tokens = torch.tensor([tokenizer(text)["input_ids"] + [tokenizer.eos_token_id] * ended])
-    drawn = Responses(tokens, torch.ones_like(tokens, dtype=torch.bool), torch.zeros(tokens.shape))
-    monkeypatch.setattr(Policy, "generate", lambda *options: drawn)
-
-
-@pytest.mark.parametrize(
-    ("written", "ended", "shown"),
-    [
-        (" fine.", True, "fine."),
-        (" and then", False, "and then …"),
-        (" fine.\n\nHuman: and you", False, "fine."),
-        ("\n\nHuman: what", False, ""),
-    ],
-)
-def test_where_an_answer_ends(
-    speaker: chat.Speaker, monkeypatch: pytest.MonkeyPatch, written: str, ended: bool, shown: str
-) -> None:
-    says(speaker, written, ended, monkeypatch)
-    assert speaker.answer((Turn("user", "hi"),), torch.Generator()) == shown
-
-
-def test_earliest_turns_are_left_out_of_a_long_dialogue(speaker: chat.Speaker) -> None:
-    # room for 64 − 8 = 56 bytes; question and answer take 9 + 13 and the words, the last question 21 and the words
-    def prompt(words: list[str]) -> str:
-        turns = tuple(Turn(role, word) for word in words for role in ("user", "assistant"))[:-1]
-        return str(speaker.policy.trunk.tokenizer.decode(speaker._prompt(turns)))
-
-    assert prompt(["a", "b", "cccc", "dddd"]) == "\n\nHuman: cccc\n\nAssistant: cccc\n\nHuman: dddd\n\nAssistant:"
-    assert prompt(["a", "b", "ccccc", "ddddd"]) == "\n\nHuman: ddddd\n\nAssistant:"  # 58 with the turn before
-
-
-def test_a_turn_longer_than_the_context_is_an_error(speaker: chat.Speaker) -> None:
-    with pytest.raises(DataError, match="do not fit"):
-        speaker.answer((Turn("user", "x" * 60),), torch.Generator())
 
 
 # ── with models ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -168,7 +122,6 @@ def test_piped_chat_with_two_checkpoints(loud: Path, tiny_directory: Path, talk:
 def test_each_checkpoint_has_its_own_template(loud: Path, tiny_directory: Path) -> None:
     speakers = chat.load(ChatSettings(models=(str(loud), str(tiny_directory)), template="alpaca"))
     assert [speaker.template.name for speaker in speakers] == ["plain", "alpaca"]
-    assert [speaker.max_new_tokens for speaker in speakers] == [32, 32]  # half of the context at most
 
 
 def test_two_checkpoints_of_one_name_are_told_apart() -> None:

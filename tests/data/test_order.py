@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heed.training.order import evenly_spaced, shuffled_batches
+from heed.data.order import EndlessOrder, shuffled_batches
 
 
 @given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 3))
@@ -31,8 +31,26 @@ def test_part_of_an_epoch() -> None:
     assert shuffled_batches(10, 4, 0.001, seed=0)  # never nothing
 
 
-@pytest.mark.parametrize(
-    ("times", "steps", "expected"), [(1, 7, {7}), (2, 7, {4, 7}), (4, 8, {2, 4, 6, 8}), (5, 2, {1, 2})]
-)
-def test_evenly_spaced_ends_with_the_last_step(times: int, steps: int, expected: set[int]) -> None:
-    assert evenly_spaced(times, steps) == expected
+def test_endless_order_has_every_row_before_one_comes_again() -> None:
+    order = EndlessOrder(7, torch.Generator().manual_seed(0))
+    flat = [row for _ in range(6) for row in order.take(5)]
+    for start in range(0, 28, 7):
+        assert sorted(flat[start : start + 7]) == list(range(7))
+    assert flat[:7] != flat[7:14]
+
+
+def test_endless_order_takes_more_rows_than_there_are() -> None:
+    taken = Counter(EndlessOrder(3, torch.Generator().manual_seed(0)).take(8))
+    assert sorted(taken.values()) == [2, 3, 3]
+
+
+def test_endless_order_goes_on_where_its_state_and_generator_stood() -> None:
+    generator = torch.Generator().manual_seed(0)
+    order = EndlessOrder(7, generator)
+    order.take(5)
+    state, position = order.state_dict(), generator.get_state()
+    expected = order.take(9)
+    later = EndlessOrder(7, torch.Generator().manual_seed(1))
+    later.load_state_dict(state)
+    later.generator.set_state(position)
+    assert later.take(9) == expected

@@ -1,0 +1,49 @@
+"""`heed lineage`: the chain from a checkpoint back to the labels, as far as the files beside it tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from heed.models.checkpoint import Checkpoint, open_checkpoint
+from heed.models.lineage import fingerprint
+from heed.settings.lineage import LineageSettings
+
+
+def run(settings: LineageSettings) -> None:
+    """Print a line for each model and each source of data, the newest first."""
+    for line in chain(open_checkpoint(settings.checkpoint)):
+        print(line)
+
+
+def chain(checkpoint: Checkpoint, depth: int = 0) -> Iterator[str]:
+    """A model, what it was trained on, and then the models that it came from."""
+    about, indent = checkpoint.metadata, "    " * depth
+    stage = about.get("stage", "from elsewhere")
+    yield f"{indent}{Path(checkpoint.name).name}  {checkpoint.kind} model ({stage}), weights {fingerprint(checkpoint)}"
+    if data := about.get("data"):
+        yield f"{indent}    data: {in_words(data)}"
+    for role, name in (("from", "trained from"), ("reward_model", "against")):
+        if came := about.get(role):
+            yield f"{indent}    {name} {came['name']} ({came['stage']}), weights {came['fingerprint']}"
+            if beside := found_beside(checkpoint, came):
+                yield from chain(beside, depth + 1)
+
+
+def in_words(data: Mapping[str, Any]) -> str:
+    """`rankings.jsonl, 1,200 rows by 5 labelers, sha256 0123…`."""
+    people = f" by {data['labelers']} labelers" if data.get("labelers") else ""
+    digest = f", sha256 {data['sha256'][:16]}" if "sha256" in data else ""
+    return f"{data['name']}, {data['rows']:,} rows{people}{digest}"
+
+
+def found_beside(checkpoint: Checkpoint, came: Mapping[str, Any]) -> Checkpoint | None:
+    """The run that a model came from, if it still lies beside this one and has the weights that it had then."""
+    path = Path(checkpoint.path)
+    run = path.parent if path.name == "checkpoint" else path
+    place = run.parent / str(came["name"])
+    if not (place / "run.json").exists() or not (place / "checkpoint").is_dir():
+        return None
+    found = open_checkpoint(str(place))
+    return found if fingerprint(found) == came["fingerprint"] else None

@@ -1,0 +1,114 @@
+"""From hidden states to logits, as the model's own forward does it: head, bias, scale and cap.
+
+Some models do more than multiply by a matrix: Gemma 2 caps its logits, Cohere and Granite scale them, BERT transforms
+what goes in. Instead of a list of what each does, the model's own forward is called with its transformer taken out.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
+
+from heed.errors import CheckpointError
+
+PROBE = 8
+"""Tokens that the model is asked about, spread over its vocabulary."""
+HINT = "use a decoder-only language model, such as those in docs/architectures.md"
+FAILURES = (TypeError, ValueError, KeyError, IndexError, AttributeError, NotImplementedError, RuntimeError)
+"""What an architecture's own code may raise where it cannot be run as it is run here."""
+
+
+@dataclass
+class Passed(ModelOutput):
+    """What a transformer gives, where it only hands on what it was given."""
+
+    last_hidden_state: Tensor | None = None
+    past_key_values: None = None
+    hidden_states: None = None
+    attentions: None = None
+    cross_attentions: None = None
+    router_logits: None = None
+
+
+class Passing(nn.Module):
+    """Stands where the transformer was."""
+
+    def forward(self, *_: Any, inputs_embeds: Tensor, **__: Any) -> Passed:
+        return Passed(last_hidden_state=inputs_embeds)
+
+
+class Readout(nn.Module):
+    """Logits from flat hidden states, by the model's own forward without its transformer."""
+
+    def __init__(self, shell: nn.Module) -> None:
+        super().__init__()
+        self.shell = shell
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        logits: Tensor = self.shell(inputs_embeds=hidden[None]).logits[0]
+        return logits
+
+
+def readout_of(model: PreTrainedModel) -> nn.Module:
+    """What gives a model's logits from its last hidden states, in float32: GPT-2's logits lie around −35, where
+    neighbouring bfloat16 numbers are 0.25 apart.
+
+    The output head alone where that is all there is. Weights are the model's own where they are float32, a copy
+    elsewhere. Raises `CheckpointError` where neither gives the logits of the stock forward.
+    """
+    found = _exact_readout(model)
+    if model.dtype == torch.float32:
+        return found
+    return copy.deepcopy(found).float().requires_grad_(False)
+
+
+def probe_tokens(model: PreTrainedModel) -> Tensor:
+    """A row of tokens to ask a model about."""
+    rows = model.config.get_text_config().vocab_size
+    return torch.linspace(0, rows - 1, PROBE + 2, device=model.device).long()[None, 1:-1]
+
+
+@torch.no_grad()
+def _exact_readout(model: PreTrainedModel) -> nn.Module:
+    tokens = probe_tokens(model)
+    try:
+        stock = model(input_ids=tokens, use_cache=False).logits[0]
+        hidden = model.base_model(input_ids=tokens, use_cache=False).last_hidden_state[0]
+    except torch.OutOfMemoryError:
+        raise
+    except FAILURES as error:
+        raise _refused(model, f"its forward fails: {type(error).__name__}: {error}") from None
+    if not stock.isfinite().all():
+        hint = "its weights are damaged: copy the file or train it again"
+        raise CheckpointError(str(model.config.name_or_path), "its logits are not finite", hint)
+    head: nn.Module | None = model.get_output_embeddings()
+    if head is not None and torch.equal(head(hidden), stock):
+        return head
+    names = {id(module): name for name, module in model.named_modules()}
+    for body in (model.get_decoder(), model.base_model):
+        readout = Readout(without(model, names[id(body)]))
+        try:
+            if torch.equal(readout(hidden), stock):
+                return readout
+        except FAILURES:
+            continue
+    raise _refused(model, "its logits cannot be had from its last hidden states")
+
+
+def without(model: nn.Module, path: str) -> nn.Module:
+    """The same modules, by reference, with another that hands on its input at the dotted `path`."""
+    name, _, rest = path.partition(".")
+    shell = copy.copy(model)
+    shell._modules = {**model._modules, name: without(model.get_submodule(name), rest) if rest else Passing()}
+    return shell
+
+
+def _refused(model: PreTrainedModel, why: str) -> CheckpointError:
+    told = f"{type(model).__name__} cannot be trained here: {why}"
+    return CheckpointError(str(model.config.name_or_path), " ".join(told.split()), HINT)
