@@ -284,7 +284,9 @@ TOGETHER = {
     "no such device": (f"{SFT} --device tpu7", "device: 'tpu7' is not a device", "use auto, cpu"),
 }
 CASES = {**WITHOUT_TORCH, **FILES, **CHECKPOINTS, **TOGETHER}
-READ = re.compile(r"read [\d,]+ rows of |([^ ]+: )?kept |(training|held-out): ")  # said of good data before the mistake
+READ = re.compile(
+    r"read [\d,]+ rows of |([^ ]+: )?kept |(training|held-out|split): "
+)  # said of good data before the mistake
 
 
 def everything_below(path: Path) -> dict[Path, bytes]:

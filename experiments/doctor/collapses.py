@@ -23,11 +23,12 @@ from unittest import mock
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+from heed.flows.demo import Place, ppo_settings, reward_settings
 from heed.formulas.repetition import distinct_ngrams, repeated_ngrams
 from heed.rl.rollout import Rollout, rollout_metrics
+from heed.settings.common import DataSettings
+from heed.settings.demo import DemoSettings
 from heed.settings.doctor import DoctorSettings
-from heed.settings.ppo import PPOSettings
-from heed.settings.reward import RewardSettings
 from heed.stages import doctor, ppo, reward
 
 HEALTHY_SEEDS, HEALTHY_STEPS = 5, 200
@@ -78,25 +79,17 @@ def taught(demo: Path, output: Path, prefer: Callable[[str], float]) -> str:
     """A reward model of that taste."""
     rankings = output / f"{prefer.__name__}.jsonl"
     ranked(demo, rankings, prefer, random.Random(0))
-    changes = {"data": str(rankings), "validation": "", "start_from": "", "output": str(output / prefer.__name__)}
-    run = RewardSettings.model_validate({**of_demo(demo / "reward", RewardSettings), **changes, "overwrite": True})
-    reward.run(run)
-    return str(run.output)
-
-
-def of_demo(run: Path, kind: type[Any]) -> dict[str, Any]:
-    """The settings that the demo ran a stage with."""
-    import yaml
-
-    found: dict[str, Any] = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    return {name: value for name, value in found.items() if name in kind.model_fields}
+    own = {"data": DataSettings(path=str(rankings)), "validation": DataSettings(), "start_from": ""}
+    run = {"output": str(output / prefer.__name__), "overwrite": True}
+    settings = reward_settings(Place(demo), DemoSettings(output=str(demo))).model_copy(update={**own, **run})
+    reward.run(settings)
+    return str(settings.output)
 
 
 def trained(demo: Path, output: Path, **changes: Any) -> dict[str, Any]:
     """One run of PPO, and what the doctor says during it and after."""
-    settings = PPOSettings.model_validate(
-        {**of_demo(demo / "ppo", PPOSettings), "overwrite": True, "output": str(output), "kl_budget": 0, **changes}
-    )
+    own = {"overwrite": True, "output": str(output), "kl_budget": 0, **changes}
+    settings = ppo_settings(Place(demo), DemoSettings(output=str(demo))).model_copy(update=own)
     with mock.patch.object(ppo, "rollout_metrics", with_text):
         ppo.run(settings)
     found = json.loads((output / "report.json").read_text(encoding="utf-8"))["doctor"]["findings"]

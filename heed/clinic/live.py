@@ -79,7 +79,7 @@ class LiveDoctor:
 
     @property
     def _eos(self) -> tuple[int, ...]:
-        return (int(self.policy.trunk.tokenizer.eos_token_id),)
+        return tuple(sorted(self.policy.trunk.stop_ids))
 
     def examine(self, step: int, rollout: Rollout) -> list[Finding]:
         """Test the rollout of a step. Raises RunError on a grave finding, unless `allow_biased_kl`."""

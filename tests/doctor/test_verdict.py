@@ -10,7 +10,7 @@ from heed.doctor.audit import audit, says_nothing, too_few, why_not
 from heed.doctor.chart import CONSTRUCTED, Chart, outcome
 from heed.doctor.findings import TESTS, finding
 from heed.doctor.rollouts import Rollouts, of_rows
-from heed.doctor.verdict import Verdict
+from heed.doctor.verdict import Verdict, not_made
 
 
 def rollouts(rows: int, tokens: int, **columns: Any) -> Rollouts:
@@ -53,6 +53,11 @@ def test_each_test_has_an_outcome_in_words() -> None:
         "failed",
         "not tested",
     )
+
+
+def test_after_a_run_two_tests_cannot_be_made_and_after_half_of_one_none() -> None:
+    assert set(not_made()) == {"T5", "T11"}
+    assert not_made("it stopped") == dict.fromkeys(TESTS, "not tested: it stopped")
 
 
 def test_too_few_are_told_with_the_number_that_is_needed() -> None:

@@ -283,9 +283,6 @@ LIKENESS = [
         ("(size - 1) * within", "within", "the size of a group is lost"),
         ("max(0.0, ", "(", "less than nothing in common"),
     ),
-]
-
-SETTINGS = [
     *twins(
         "doctor/likeness",
         "rounded",
@@ -405,6 +402,22 @@ VERDICTS = [
         "says_nothing",
         ("responses < TOO_FEW_RESPONSES or", "", "one response is enough"),
         ("or tokens < TOO_FEW_TOKENS", "", "a few tokens are enough"),
+    ),
+    *twins(
+        "doctor/verdict",
+        "Verdict.is_grave",
+        ('finding.severity == "error"', "True", "a warning is grave"),
+    ),
+    *twins(
+        "doctor/verdict",
+        "Verdict.conclusion",
+        ("if self.is_grave:", "if self.findings:", "a warning is to be mended"),
+        ("if self.unjudged:", "if False:", "that nothing was judged is not said"),
+    ),
+    *twins(
+        "doctor/verdict",
+        "not_made",
+        ("dict.fromkeys(TESTS, unfinished) if unfinished else AFTER_A_RUN", "AFTER_A_RUN", "unfinished is as finished"),
     ),
     *twins(
         "doctor/verdict", "Verdict.code", ("NOT_JUDGED if self.unjudged else HEALTHY", "HEALTHY", "nothing is healthy")
