@@ -20,7 +20,7 @@ export HF_HUB_DISABLE_TELEMETRY = 1
 
 FUZZ      ?= 1000
 
-.PHONY: help setup programs test lint check fix fuzz mutants doctor-table doctor-foreign architectures demo bench label-load \
+.PHONY: help setup programs test lint check fix chaos fuzz mutants doctor-table doctor-foreign architectures demo bench label-load \
         device notebook wheel-test clean
 
 help:
@@ -60,6 +60,9 @@ fix: $(READY) ## format and mend what the linter can
 
 mutants: $(READY) ## break formulas on purpose; every break must be caught by a test
 	$(BIN)/python tests/mutants/run.py
+
+chaos: $(READY) ## 200 kills at random moments over every stage, and what must be caught (minutes; KILLS= SEED=)
+	$(BIN)/python tests/chaos/kills.py --kills $(or $(KILLS),200) --seed $(or $(SEED),0)
 
 fuzz: $(READY) ## some ten thousand malformed files, rows and dialogues, new ones each time (minutes; FUZZ= examples a test)
 	HEED_FUZZ=$(FUZZ) $(BIN)/python -m pytest -q tests/data/test_fuzz.py

@@ -18,6 +18,9 @@ from heed.training.lock import Lock
 WORTH = ("checkpoint", "checkpoint.replaced", "state", "metrics.jsonl", "samples.jsonl", "candidates.jsonl")
 """What a run leaves that somebody may want to keep."""
 
+BEGINNINGS = {LOCK, "config.yaml", "config.yaml.partial", "run.json.partial"}
+"""What a run leaves that was killed before it had said in `run.json` that it is one."""
+
 log = logging.getLogger("heed")
 
 
@@ -71,7 +74,7 @@ def described(path: Path) -> dict[str, Any]:
 def _refuse_strangers(path: Path) -> None:
     if path.exists() and not path.is_dir():
         raise ConfigError("output", f"{path} is a file", "choose a directory")
-    there = {file.name for file in path.iterdir()} - {LOCK} if path.is_dir() else set()
+    there = {file.name for file in path.iterdir()} - BEGINNINGS if path.is_dir() else set()
     if there and "run.json" not in there:
         raise ConfigError("output", f"{path} holds files that are not a run's", "choose a new directory")
 

@@ -259,3 +259,11 @@ class TestStopping:
     def test_a_full_disk_is_told_as_such(self, tmp_path: Path) -> None:
         with pytest.raises(RunError, match="no space left"), RunDir.create(settings(tmp_path)):
             raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_run_that_was_killed_before_it_had_said_so_may_be_started_again(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    for name in ("run.lock", "config.yaml", "run.json.partial"):
+        (tmp_path / "run" / name).write_text("")
+    with RunDir.create(settings(tmp_path)) as run:
+        run.finished()
