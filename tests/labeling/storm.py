@@ -34,7 +34,7 @@ LINK = re.compile(r"invite (\S+): (http\S+)")
 
 
 class Server:
-    """`heed label` as a process that can be killed and started again on the same port. A context manager, which lets none live."""
+    """`heed label` as a process to be killed and started again on its port; a context manager that lets none live."""
 
     def __init__(self, program: Sequence[str], arguments: Sequence[str], log: Path) -> None:
         self._command = [*program, "label", *arguments, "--no-browser"]
