@@ -42,10 +42,9 @@ def weather(wanted: argparse.Namespace, program: list[str], database: str) -> bo
         candidates = write_candidates(Path(place, "candidates.jsonl"), wanted.submissions)
         url = database or f"sqlite:///{place}/candidates.labels/labels.sqlite"
         arguments = [str(candidates), "--port", str(free_port()), "--reviewers", "2", "--database", url]
-        server = Server(program, arguments, Path(place, "log"))
         names = [f"labeler-{k}" for k in range(wanted.labelers)]
-        found = storm(server, names, wanted.submissions, wanted.kills, wanted.think)
-        server.kill()
+        with Server(program, arguments, Path(place, "log")) as server:
+            found = storm(server, names, wanted.submissions, wanted.kills, wanted.think)
         done = damage(url, found, reviewers=2)
     calm = sorted(found.calm())
     print(f"{found.total:,} acknowledged in {found.seconds:.0f} s by {wanted.labelers} labelers, {wanted.kills} kills")

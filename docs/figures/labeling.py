@@ -203,7 +203,10 @@ def come_in(
 
 
 def shoot(page: Page, name: str, whole: bool = False) -> None:
-    """Save what is to be seen."""
+    """Save what is to be seen; a page that tells of a problem is no picture for the documents."""
+    problem = page.locator("#problem")
+    if problem.count() and problem.inner_text():
+        raise RuntimeError(f"{name}: {problem.inner_text()}")
     page.evaluate("document.fonts.ready")
     taken = page.screenshot(full_page=whole, animations="disabled", caret="hide")
     small = Image.open(io.BytesIO(taken)).convert("RGB").quantize(96, dither=Image.Dither.NONE)

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from heed.labeling.simulated import Answered, SimulatedLabeler, Taste, by_length
 from heed.labeling.store import reading, tasks
@@ -33,12 +34,19 @@ LINK = re.compile(r"invite (\S+): (http\S+)")
 
 
 class Server:
-    """`heed label` as a process that can be killed and started again on the same port."""
+    """`heed label` as a process to be killed and started again on its port; a context manager that lets none live."""
 
     def __init__(self, program: Sequence[str], arguments: Sequence[str], log: Path) -> None:
         self._command = [*program, "label", *arguments, "--no-browser"]
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
 
     def start(self, *more: str) -> dict[str, str]:
         """Start it; returns the links of labelers who were invited by `more` arguments."""

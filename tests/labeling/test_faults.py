@@ -33,9 +33,9 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_doubled(
     tmp_path: Path, kind: str, request: pytest.FixtureRequest
 ) -> None:
     url = empty_database(request.getfixturevalue("postgres")) if kind == "postgresql" else ""
-    server = Server(WORKING, arguments(tmp_path, url), tmp_path / "log")
-    found = storm(server, NAMES, submissions=120, kills=2, think=0.02)
-    assert server.stop() == 0
+    with Server(WORKING, arguments(tmp_path, url), tmp_path / "log") as server:
+        found = storm(server, NAMES, submissions=120, kills=2, think=0.02)
+        assert server.stop() == 0
     assert found.total >= 120
     assert not damage(url or sqlite_of(tmp_path), found, reviewers=2).any
     rankings = read_jsonl(tmp_path / "candidates.labels" / "rankings.jsonl", Ranking)
@@ -45,7 +45,6 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_doubled(
 
 
 def test_a_server_that_acknowledges_before_it_commits_is_found_out(tmp_path: Path) -> None:
-    server = Server(BROKEN, arguments(tmp_path), tmp_path / "log")
-    found = storm(server, NAMES, submissions=120, kills=2, think=0.02)
-    server.kill()
+    with Server(BROKEN, arguments(tmp_path), tmp_path / "log") as server:
+        found = storm(server, NAMES, submissions=120, kills=2, think=0.02)
     assert damage(sqlite_of(tmp_path), found, reviewers=2).lost > 0

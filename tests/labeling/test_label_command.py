@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 import httpx2
 import pytest
@@ -141,6 +142,12 @@ class Started:
         self.links = dict(re.findall(r"invite (\S+): (http\S+)", self.said))
         self.links["owner"] = re.findall(r"open +(http\S+)", self.said)[0]
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.process.kill()
+
     def stop(self, number: int) -> tuple[int, str]:
         self.process.send_signal(number)
         assert self.process.stderr is not None
@@ -150,11 +157,11 @@ class Started:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
 def test_a_stop_saves_the_files_and_says_what_is_next(tmp_path: Path, number: int, code: int) -> None:
     candidates = write_candidates(tmp_path / "candidates.jsonl", 6)
-    started = Started(str(candidates), "--port", str(free_port()), "--invite", "anna")
-    labeler = SimulatedLabeler(started.links["anna"], by_length(1))
-    assert labeler.session.labeler == "anna" and not labeler.session.owner
-    assert len(list(labeler.work(most=2))) == 2
-    stopped, said = started.stop(number)
+    with Started(str(candidates), "--port", str(free_port()), "--invite", "anna") as started:
+        labeler = SimulatedLabeler(started.links["anna"], by_length(1))
+        assert labeler.session.labeler == "anna" and not labeler.session.owner
+        assert len(list(labeler.work(most=2))) == 2
+        stopped, said = started.stop(number)
     assert stopped == code
     assert len(read_jsonl(tmp_path / "candidates.labels" / "rankings.jsonl", Ranking)) == 2
     assert "next   heed reward" in said
@@ -163,17 +170,16 @@ def test_a_stop_saves_the_files_and_says_what_is_next(tmp_path: Path, number: in
 
 def test_the_owners_link_opens_the_page_and_the_cookie_outlives_a_restart(tmp_path: Path) -> None:
     arguments = [str(write_candidates(tmp_path / "candidates.jsonl", 6)), "--port", str(free_port())]
-    started = Started(*arguments)
-    link = started.links["owner"]
-    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/enter\?token=\d+\.[\w-]{32}", link)
     with httpx2.Client(follow_redirects=True) as browser:
-        page = browser.get(link)
-        assert page.status_code == 200 and "token=" not in str(page.url)
-        started.stop(signal.SIGINT)
-        again = Started(*arguments)
-        assert browser.get(str(page.url)).status_code == 200
-        assert browser.get(link).status_code == 403
-        again.stop(signal.SIGINT)
+        with Started(*arguments) as started:
+            link = started.links["owner"]
+            assert re.fullmatch(r"http://127\.0\.0\.1:\d+/enter\?token=\d+\.[\w-]{32}", link)
+            page = browser.get(link)
+            assert page.status_code == 200 and "token=" not in str(page.url)
+            started.stop(signal.SIGINT)
+        with Started(*arguments):
+            assert browser.get(str(page.url)).status_code == 200
+            assert browser.get(link).status_code == 403
 
 
 def test_labeling_starts_light() -> None:

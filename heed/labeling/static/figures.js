@@ -91,6 +91,7 @@ export async function fill(load, show) {
     report.replaceChildren(...show(found));
     problem.textContent = "";
   } catch (error) {
+    report.replaceChildren();
     problem.textContent = error.message;
   }
   report.removeAttribute("aria-busy");

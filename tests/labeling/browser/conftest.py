@@ -176,7 +176,7 @@ def enter(chromium: Browser) -> Iterator[Callable[..., Visit]]:
     ) -> Visit:
         look = PHONE if phone else {"viewport": {"width": 1280, "height": 800}}
         context = chromium.new_context(**(look | {"reduced_motion": "reduce"} | options))
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(60_000)
         page = context.new_page()
         visit = Visit(page, context)
         visits.append(visit)
