@@ -17,10 +17,12 @@ if importlib.util.find_spec("beartype"):
 
     install_import_hook("heed.formulas", "beartype.beartype")
 
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -29,6 +31,8 @@ settings.register_profile("heed", deadline=None, max_examples=50, derandomize=Tr
 settings.load_profile("heed")
 
 ROOT = Path(__file__).parents[1]
+CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+NO_CHROMIUM = "no Chromium: `apt-get install chromium`, or name one by HEED_CHROMIUM=/path/to/chromium"
 
 
 @pytest.fixture
@@ -111,3 +115,19 @@ def tiny_runs(tiny_directory: Path, tmp_path_factory: pytest.TempPathFactory) ->
     normalised = {"reward": {"gain": 0.5, "bias": 0.25}}
     write_metadata(place / "reward" / "checkpoint", {**about, **normalised, "kind": "reward"})
     return str(place / "sft"), str(place / "reward")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """The distribution's Chromium, one for all tests: a process can hold one of Playwright's drivers."""
+    from playwright.sync_api import sync_playwright
+
+    path = os.environ.get("HEED_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        if os.environ.get("CI"):
+            raise RuntimeError(NO_CHROMIUM)
+        pytest.skip(NO_CHROMIUM)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGUMENTS)
+        yield browser
+        browser.close()

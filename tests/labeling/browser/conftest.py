@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import socket
 import sys
 import threading
@@ -17,7 +15,7 @@ from typing import Any
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Request
 from sqlalchemy import Row, select
 
 from heed.labeling import assignment
@@ -34,8 +32,6 @@ from heed.labeling.store.tables import metadata
 from heed.labeling.store.tasks import Candidate, Kind, NewTask
 from heed.records import Turn
 
-CHROMIUM_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-NO_CHROMIUM = "no Chromium: `apt-get install chromium`, or name one by HEED_CHROMIUM=/path/to/chromium"
 PHONE: dict[str, Any] = {
     "viewport": {"width": 390, "height": 844},
     "has_touch": True,
@@ -53,19 +49,6 @@ for line in sys.stdin:
 """
 """Two models that repeat what they hear, `sft` with an exclamation mark and `ppo` with a question mark."""
 GUIDELINES = "Prefer what helps.\nThen what is true.\nThen what is harmless."
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    path = os.environ.get("HEED_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    if path is None:
-        if os.environ.get("CI"):
-            raise RuntimeError(NO_CHROMIUM)
-        pytest.skip(NO_CHROMIUM)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @dataclass

@@ -9,31 +9,17 @@ from typing import Any
 
 import pytest
 
-sync_api = pytest.importorskip("playwright.sync_api")
-CHROMIUM = Path("/usr/bin/chromium")
 WIDTHS = {"light": 1280, "dark": 1280, "phone": 390}
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """The distribution's Chromium, without a sandbox of its own and without talk in the background."""
-    if not CHROMIUM.exists():
-        pytest.skip("there is no /usr/bin/chromium")
-    with sync_api.sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        found = playwright.chromium.launch(executable_path=str(CHROMIUM), args=arguments)
-        yield found
-        found.close()
-
-
 @pytest.fixture
-def opened(browser: Any) -> Callable[..., Any]:
+def opened(chromium: Any) -> Callable[..., Any]:
     """`with opened(address, mode) as page`: what the page asked for is in `page.asked`, what it said in `page.said`."""
 
     @contextmanager
     def open_page(address: str | Path, mode: str = "light") -> Iterator[Any]:
         scheme = "dark" if mode == "dark" else "light"
-        context = browser.new_context(viewport={"width": WIDTHS[mode], "height": 900}, color_scheme=scheme)
+        context = chromium.new_context(viewport={"width": WIDTHS[mode], "height": 900}, color_scheme=scheme)
         page = context.new_page()
         page.asked, page.said = [], []
         page.on("request", lambda request: page.asked.append(request.url))
