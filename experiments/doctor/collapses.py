@@ -10,6 +10,8 @@ One line a run: what was found live, since which step and how often, what `heed 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import logging
 import os
@@ -48,6 +50,8 @@ def ranked(demo: Path, file: Path, prefer: Callable[[str], float], generator: ra
         for line in (demo / "world" / "rankings.jsonl").read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             responses = list(dict.fromkeys(spoilt(text, generator) for text in row["responses"]))
+            if len(responses) < 2:
+                continue
             order = sorted({prefer(text) for text in responses}, reverse=True)
             ranks = [order.index(prefer(text)) + 1 for text in responses]
             out.write(json.dumps({"prompt": row["prompt"], "responses": responses, "ranks": ranks}) + "\n")
@@ -126,7 +130,9 @@ def main(arguments: Sequence[str]) -> None:
             demo, output / f"healthy-{seed}", seed=seed, steps=HEALTHY_STEPS, evaluations=11)  # fmt: skip
     for name, run in runs.items():
         if any(word in name for word in asked.only.split(",")):
-            print(json.dumps(run()), flush=True)
+            with contextlib.redirect_stdout(io.StringIO()):  # tables of the stages
+                found = run()
+            print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":
