@@ -45,7 +45,7 @@ programs: ## a browser and a database server, for the tests of the labeling page
 	else echo "some tests are skipped without: $$missing (Debian: apt-get install $$missing)"; fi
 
 test: $(READY) programs ## run the fast tests (no network, no accelerator)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadscope
 
 lint: $(READY) ## formatting, lint, types
 	$(BIN)/ruff format --check .

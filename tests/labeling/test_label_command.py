@@ -81,7 +81,7 @@ def test_an_export_serves_nothing(label: Callable[..., tuple[int, str]], tmp_pat
     label("--simulate", "long")
     pairs = tmp_path / "pairs.jsonl"
     code, said = label("--export", str(pairs), "--export.format", "pairs")
-    assert code == 0 and "wrote" in said and "open" not in said
+    assert code == 0 and "wrote" in said and "http" not in said
     first = json.loads(pairs.read_text().splitlines()[0])
     assert len(first["chosen"]) > len(first["rejected"])
     assert json.loads(Path(f"{pairs}.about.json").read_text())["settings"]["format"] == "pairs"
