@@ -20,8 +20,8 @@ export HF_HUB_DISABLE_TELEMETRY = 1
 
 FUZZ      ?= 1000
 
-.PHONY: help setup programs test lint check fix chaos fuzz mutants doctor-table doctor-foreign architectures demo bench label-load \
-        device notebook wheel-test clean
+.PHONY: help setup programs test lint check fix chaos fuzz mutants doctor-table doctor-foreign architectures demo bench doctor-cost \
+        label-load device notebook wheel-test clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST)
@@ -79,7 +79,11 @@ doctor-foreign: $(READY) ## every fault in rollouts of another trainer, three se
 demo: $(READY) ## the whole loop on a generated little world, offline, in minutes
 	$(BIN)/heed demo
 
-bench: $(READY) ## what the doctor's live checks cost: PPO steps with and without them
+bench: $(READY) ## heed beside TRL, generate and the arithmetic, on an idle machine (minutes a work; WORK= SHAPE= ROUNDS=)
+	PIP_FLAGS="$(PIP_FLAGS)" $(BIN)/python benchmarks/side_by_side.py $(WORK) --shape $(or $(SHAPE),gpt2 pocket) \
+	    --rounds $(or $(ROUNDS),3)
+
+doctor-cost: $(READY) ## what the doctor's live checks cost: PPO steps with and without them
 	$(BIN)/python benchmarks/doctor_cost.py
 
 label-load: $(READY) ## 50 simulated labelers, 5,000 submissions, the server killed ten times; and a broken server that must be found out
