@@ -132,6 +132,8 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     settings = config.load(model, rest, name.replace("-", "_"), command.positional)
     require_files(settings)
+    if track := getattr(settings, "track", ()):
+        importlib.import_module("heed.tracking.follow").require(track)
     _prepare_process()
     run: Callable[[Any], object] = importlib.import_module(f"heed.{command.stage}").run
     outcome = run(settings)
@@ -222,7 +224,7 @@ def _overview() -> Table:
 
 def _stage_help(name: str, command: Command, model: type[BaseModel], whole: bool) -> Iterator[Text | Table]:
     words = f"[{command.positional.upper()} ...]" if command.positional else "[RECIPE.yaml]"
-    yield Text(f"heed {name} {words} [--setting value ...]     {command.sentence}\n")
+    yield Text(f"heed {name} {words} [--setting value ...]  {command.sentence}\n")
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("setting", "default", "meaning"):
         table.add_column(column)

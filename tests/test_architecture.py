@@ -20,7 +20,7 @@ FLOORS = {
     "errors": -1, "words": -1,
     "jsonl": 0,
     "formulas": 1, "records": 1, "batches": 1, "recipe": 1, "settings": 1,
-    "config": 2, "rows": 2,
+    "config": 2, "rows": 2, "tracking": 2,
     "models": 3, "data": 3, "training": 3, "doctor": 3, "report": 3,
     "imitation": 4, "preference": 4, "rl": 4, "evaluation": 4, "pocket": 4, "labeling": 4,
     "clinic": 5,

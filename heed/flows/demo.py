@@ -199,7 +199,7 @@ def common(place: Place, name: str, settings: DemoSettings) -> dict[str, object]
     """What every stage of the demo has."""
     return {
         "output": place.run(name), "overwrite": settings.overwrite, "resume": settings.resume, "seed": settings.seed,
-        "device": settings.device,
+        "device": settings.device, "track": settings.track,
     }  # fmt: skip
 
 

@@ -113,12 +113,15 @@ class SamplingSettings(Settings):
 
 TemplateName = Literal["dialogue", "alpaca", "plain", "chat"]
 DtypeName = Literal["auto", "float32", "bfloat16"]
+TrackerName = Literal["wandb", "tensorboard", "trackio"]
 
 
 class StageSettings(Settings):
     """What every stage has."""
 
-    MAY_CHANGE: ClassVar[frozenset[str]] = frozenset({"output", "overwrite", "resume", "save_every", "kept_states"})
+    MAY_CHANGE: ClassVar[frozenset[str]] = frozenset(
+        {"output", "overwrite", "resume", "save_every", "kept_states", "track"}
+    )
     """Settings that may be others when a stopped run goes on; a stage adds its own."""
 
     output: str = Field(description="run directory that the stage writes")
@@ -126,6 +129,9 @@ class StageSettings(Settings):
     resume: bool = Field(False, description="go on with the run in `output` where it was stopped")
     save_every: int = Field(0, ge=0, description="steps between saved states; 0 = about ten minutes")
     kept_states: int = Field(2, ge=1, description="states that are kept while the run goes on")
+    track: tuple[TrackerName, ...] = Field(
+        (), description="wandb, tensorboard, trackio: follow metrics.jsonl there too"
+    )
     seed: int = Field(0, ge=0, description="seed of every random choice in the stage")
     dtype: DtypeName = Field(
         "auto",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from heed.settings.common import Settings
+from heed.settings.common import Settings, TrackerName
 
 
 class DemoSettings(Settings):
@@ -15,4 +15,5 @@ class DemoSettings(Settings):
     resume: bool = Field(False, description="go on with the demo in `output` where it was stopped")
     device: str = Field("auto", description="cpu, cuda, mps; auto = cpu, where models this small are faster")
     seed: int = Field(0, ge=0, description="seed of the world's texts and of every stage")
+    track: tuple[TrackerName, ...] = Field((), description="wandb, tensorboard, trackio: follow every stage there too")
     full: bool = Field(False, description="also PPO with pretraining text (PPO-ptx), averaged weights and best-of-n")

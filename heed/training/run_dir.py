@@ -26,6 +26,7 @@ from safetensors import SafetensorError
 from heed import config
 from heed.errors import HeedError, RunError
 from heed.settings.common import StageSettings
+from heed.tracking.follow import Trackers, require
 from heed.training import claim
 from heed.training.describe import describe_run
 from heed.training.lock import Lock
@@ -51,7 +52,7 @@ class RunDir:
         self.path, self.saved = path, saved
         self.checkpoint = path / CHECKPOINT
         self.step = saved.step if saved else 0
-        self.is_new, self.recipe = False, ""
+        self.is_new, self.recipe, self.trackers = False, "", Trackers(path, (), {})
         self._lock, self._description, self._kept = lock, description, kept
         self._started = time.perf_counter()
         self._files: dict[str, TextIO] = {}
@@ -64,6 +65,7 @@ class RunDir:
         Raises ConfigError, before anything is touched, where the directory holds a run (unless `settings.resume` or
         `settings.overwrite`), something that is not a run, or a run that another process is writing.
         """
+        require(settings.track)
         path = Path(settings.output).expanduser()
         is_new = not path.exists()
         lock = claim.claimed(path, settings)
@@ -80,6 +82,7 @@ class RunDir:
             raise
         run = cls(path, lock, description, saved, settings.kept_states)
         run.is_new, run.recipe = is_new, recipe
+        run.trackers = Trackers(path, settings.track, settings.model_dump(mode="json"))
         if settings.resume:
             log.info("going on after step %d of %s", run.step, path)
         return run
@@ -90,6 +93,7 @@ class RunDir:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.trackers.close()
         for file in self._files.values():
             file.close()
         self._files = {}
@@ -113,8 +117,10 @@ class RunDir:
         self._append("metrics.jsonl", {"step": step, **metrics})
 
     def time(self, step: int, timings: Mapping[str, float]) -> None:
-        """Append one row to `timings.jsonl`: seconds, rates and memory, which differ from run to run."""
+        """Append one row to `timings.jsonl`: seconds, rates and memory, which differ from run to run. The step is over:
+        trackers get it."""
         self._append("timings.jsonl", {"step": step, **timings})
+        self.trackers.follow()
 
     def samples(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Append texts that the model wrote at `step` to `samples.jsonl`, a row each."""
