@@ -47,3 +47,12 @@ def test_every_function_and_test_on_the_page_exists(row: dict[str, str]) -> None
 def test_every_formula_file_of_tests_is_on_the_page() -> None:
     named = {row["file"] for row in ROWS}
     assert {path.name for path in (ROOT / "tests" / "formulas").glob("test_*.py")} <= named
+
+
+def test_every_formula_has_a_caller() -> None:
+    """What only its own tests call is not what a run computes with."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "heed").rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    named = {node.id for node in nodes if isinstance(node, ast.Name)}
+    named |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    assert not {formula for formula in FORMULAS if formula.partition(".")[2] not in named}

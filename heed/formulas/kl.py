@@ -1,4 +1,4 @@
-"""KL(policy ‖ reference): three estimators from samples, the controller of its price, and the bound for best-of-n.
+"""KL(policy ‖ reference): two estimators from samples, the controller of its price, and the bound for best-of-n.
 
 ℓ = log π(token) − log ref(token), for tokens drawn from π, in nats. No estimator here is masked: count positions with
 `masked_mean` and fill padding before differentiating through k3, whose exp may overflow there.
@@ -18,11 +18,6 @@ def k1(logprobs: Float[Tensor, "*shape"], ref_logprobs: Float[Tensor, "*shape"])
     The only one whose place is in the reward: there its gradient is ∇KL. As a loss its expected gradient is 0.
     """
     return logprobs - ref_logprobs
-
-
-def k2(logprobs: Float[Tensor, "*shape"], ref_logprobs: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """k2 = ½ℓ². Biased a little; as a loss its expected gradient is ∇KL."""
-    return 0.5 * (logprobs - ref_logprobs).square()
 
 
 def k3(logprobs: Float[Tensor, "*shape"], ref_logprobs: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

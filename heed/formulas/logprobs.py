@@ -9,10 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
-
-from heed.formulas.masked import masked_mean
 
 
 def log_softmax(logits: Float[Tensor, "*shape vocab"], temperature: float = 1.0) -> Float[Tensor, "*shape vocab"]:
@@ -92,13 +90,13 @@ def token_statistics(
     )
 
 
-def completion_loss(
-    logprobs: Float[Tensor, "batch time"], response_mask: Bool[Tensor, "batch time"]
-) -> Float[Tensor, ""]:
+def completion_loss(logprobs: Float[Tensor, " counted"], tokens: int) -> Float[Tensor, ""]:
     """Cross-entropy of the demonstrations' responses, in nats per token; prompts and padding do not count, EOS does.
 
-        L(θ) = −mean over response tokens of log π_θ(token)
+        L(θ) = −Σ log π_θ(token) / N
 
-    InstructGPT gives no SFT equation and does not say whether prompts are masked; we mask them.
+    `logprobs` are those of the counted tokens; `tokens`, N, counts them in the whole batch of which this is a part: the
+    losses of its parts add up to its own. InstructGPT gives no SFT equation and does not say whether prompts are
+    masked; we mask them. L_ptx of PPO-ptx (eq. 2) is the same over all tokens of pretraining text.
     """
-    return -masked_mean(logprobs, response_mask)
+    return -logprobs.sum() / tokens

@@ -6,12 +6,8 @@ A mean over no position at all is NaN on purpose, and a loss that is not finite 
 
 from __future__ import annotations
 
-from typing import Literal, assert_never
-
 from jaxtyping import Bool, Float
 from torch import Tensor
-
-AggregateMode = Literal["token_mean", "sequence_mean", "sequence_sum", "constant_length"]
 
 
 def masked_sum(x: Float[Tensor, "*shape"], mask: Bool[Tensor, "*shape"]) -> Float[Tensor, ""]:
@@ -50,27 +46,3 @@ def masked_whiten(
     mean, variance = masked_mean(x, mask), masked_variance(x, mask, unbiased)
     whitened = (x.masked_fill(~mask, 0) - mean) * (variance + 1e-8).rsqrt()
     return (whitened if shift_mean else whitened + mean).masked_fill(~mask, 0)
-
-
-def aggregate(
-    losses: Float[Tensor, "batch time"], mask: Bool[Tensor, "batch time"], mode: AggregateMode
-) -> Float[Tensor, ""]:
-    """One loss from a loss per token. For rows [1] and [2, 2, 2], padded to three:
-
-        token_mean       Σ losses / counted tokens               7/4    every token weighs the same
-        sequence_mean    mean over rows of the row's mean        3/2    every response weighs the same
-        sequence_sum     mean over rows of the row's sum         7/2    the log-probability of a response is a sum
-        constant_length  Σ losses / (batch · time)               7/6    Dr. GRPO's constant normaliser
-
-    With microbatches, sum the terms and divide by the *global* count: a mean of means turns 7/4 into 3/2.
-    """
-    counted = losses.masked_fill(~mask, 0)
-    if mode == "token_mean":
-        return counted.sum() / mask.sum()
-    if mode == "sequence_mean":
-        return (counted.sum(dim=1) / mask.sum(dim=1)).mean()
-    if mode == "sequence_sum":
-        return counted.sum(dim=1).mean()
-    if mode == "constant_length":
-        return counted.sum() / mask.numel()
-    assert_never(mode)

@@ -1,12 +1,10 @@
-"""PPO's two clipped losses, their un-averaged terms, what is logged of them, and the PPO-ptx total.
+"""PPO's two clipped losses, their un-averaged terms, and what is logged of them.
 
 The `*_terms` are losses per token, 0 in padding. A loop that accumulates gradients gives the `*_loss` functions the
 number of counted tokens of its whole minibatch.
 """
 
 from __future__ import annotations
-
-import math
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -89,14 +87,6 @@ def clipped_value_loss(
     return terms.sum() / (mask.sum() if tokens is None else tokens)
 
 
-def ptx_total(ppo_loss: Float[Tensor, ""], ptx_loss: Float[Tensor, ""], ptx_coef: float) -> Float[Tensor, ""]:
-    """PPO-ptx, InstructGPT eq. 2: L = L_PPO + γ L_ptx, with L_ptx the token-mean cross-entropy of pretraining text.
-
-    The paper's γ = 27.8 comes without its normaliser (sum or mean over tokens), so it is not our default.
-    """
-    return ppo_loss + ptx_coef * ptx_loss
-
-
 def approx_kl(
     logprobs: Float[Tensor, "batch response"],
     old_logprobs: Float[Tensor, "batch response"],
@@ -118,15 +108,6 @@ def clip_fraction(
     ratio = probability_ratio(logprobs, old_logprobs, mask)
     removed = ratio.clamp(1 - clip_range, 1 + clip_range) * advantages < ratio * advantages
     return masked_mean(removed.to(ratio.dtype), mask)
-
-
-def ratio_max(
-    logprobs: Float[Tensor, "batch response"],
-    old_logprobs: Float[Tensor, "batch response"],
-    mask: Bool[Tensor, "batch response"],
-) -> Float[Tensor, ""]:
-    """The largest π_θ / π_old among counted tokens; may be infinite, as a warning should."""
-    return (logprobs - old_logprobs).masked_fill(~mask, -math.inf).max().exp()
 
 
 def explained_variance(

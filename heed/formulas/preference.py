@@ -14,18 +14,6 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def comparison_loss(
-    chosen_scores: Float[Tensor, " pairs"], rejected_scores: Float[Tensor, " pairs"], margin: float = 0.0
-) -> Float[Tensor, ""]:
-    """Bradley–Terry loss of comparisons, in nats.
-
-        L = −E[ log σ(s_chosen − s_rejected − margin) ]
-
-    ln 2 when the scores know nothing. Shifting all scores alike changes nothing.
-    """
-    return -functional.logsigmoid(chosen_scores - rejected_scores - margin).mean()
-
-
 def ranking_pairs(
     ranks: Int[Tensor, " responses"], segments: Int[Tensor, " responses"]
 ) -> tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"]]:
@@ -51,45 +39,26 @@ def mean_per_prompt(
 def ranking_terms(
     scores: Float[Tensor, " responses"], ranks: Int[Tensor, " responses"], segments: Int[Tensor, " responses"]
 ) -> Float[Tensor, " prompts"]:
-    """The ranking loss of each prompt that has a strict pair: −mean over its pairs of log σ(s_better − s_worse).
+    """The ranking loss of each prompt that has a strict pair, InstructGPT eq. 1, in nats per comparison.
 
-    For microbatches: sum the terms and divide by the number of such prompts in the whole batch.
+        1/(pairs of the prompt) Σ_{i better than j} −log σ(s_i − s_j)
+
+    The loss of a batch is their mean: every prompt weighs the same, whatever its K and its ties. For microbatches, sum
+    the terms and divide by the number of such prompts in the whole batch.
     """
     better, worse = ranking_pairs(ranks, segments)
     return mean_per_prompt(-functional.logsigmoid(scores[better] - scores[worse]), segments[better])
 
 
-def ranking_loss(
-    scores: Float[Tensor, " responses"], ranks: Int[Tensor, " responses"], segments: Int[Tensor, " responses"]
-) -> Float[Tensor, ""]:
-    """Loss of K-wise rankings, InstructGPT eq. 1, in nats per comparison.
-
-        L = −E_prompts[ 1/(pairs of the prompt) Σ_{i better than j} log σ(s_i − s_j) ]
-
-    Every prompt weighs the same, whatever its K and its ties; one without a strict pair weighs nothing. A batch of
-    ties alone has loss 0 and no gradient.
-    """
-    terms = ranking_terms(scores, ranks, segments)
-    return terms.sum() / max(len(terms), 1)
-
-
 def centring_terms(
     scores: Float[Tensor, " responses"], ranks: Int[Tensor, " responses"], segments: Int[Tensor, " responses"]
 ) -> Float[Tensor, " prompts"]:
-    """The centring loss of each prompt that has a strict pair: mean over its pairs of (s_better + s_worse)²."""
+    """The centring loss of each prompt that has a strict pair: mean over its pairs of (s_better + s_worse)².
+
+    Preferences fix scores up to a constant only; a small weight on this keeps the constant near 0 (arXiv 2312.09244).
+    """
     better, worse = ranking_pairs(ranks, segments)
     return mean_per_prompt((scores[better] + scores[worse]).square(), segments[better])
-
-
-def centring_loss(
-    scores: Float[Tensor, " responses"], ranks: Int[Tensor, " responses"], segments: Int[Tensor, " responses"]
-) -> Float[Tensor, ""]:
-    """E[ (s_better + s_worse)² ], pairs weighed as in `ranking_loss` (arXiv 2312.09244).
-
-    Preferences fix scores up to a constant only; a small weight on this keeps the constant near 0.
-    """
-    terms = centring_terms(scores, ranks, segments)
-    return terms.sum() / max(len(terms), 1)
 
 
 def ranking_accuracy(

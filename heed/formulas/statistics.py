@@ -109,22 +109,6 @@ def agreeing_pairs(ranks_a: Sequence[int], ranks_b: Sequence[int]) -> tuple[int,
     return int((products > 0).sum()), int((products != 0).sum())
 
 
-def pair_agreement(
-    rankings_a: Sequence[Sequence[int]], rankings_b: Sequence[Sequence[int]], seed: int = 0, resamples: int = 2000
-) -> Estimate:
-    """Share of strictly ordered pairs on which two labelers agree, the paper's statistic (InstructGPT 3.4: 73 %).
-
-    Entry i of both sides ranks the same responses to the same prompt; the bootstrap is over prompts.
-    """
-    counts = np.array([agreeing_pairs(a, b) for a, b in zip(rankings_a, rankings_b, strict=True)], dtype=np.float64)
-
-    def share(indices: NDArray[np.int64]) -> float:
-        agreeing, strict = counts[indices].sum(axis=0)
-        return float(agreeing / strict) if strict else math.nan
-
-    return bootstrap_statistic(share, len(counts), seed, resamples)
-
-
 def cohen_kappa(labels_a: Sequence[Hashable], labels_b: Sequence[Hashable]) -> float:
     """κ = (observed − chance) / (1 − chance) agreement of two labelers on the same items; NaN when chance is 1."""
     n, labels = len(labels_a), set(labels_a) | set(labels_b)

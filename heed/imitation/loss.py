@@ -10,6 +10,7 @@ from torch import Tensor
 
 from heed.data.batch import sft_batch
 from heed.data.encode import EncodedDemonstration
+from heed.formulas.logprobs import completion_loss
 from heed.imitation.examples import counted
 from heed.models.policy import Policy
 from heed.rows.microbatches import microbatches
@@ -26,16 +27,16 @@ def backpropagate(
 ) -> dict[str, float]:
     """Add up the gradient of one step's loss; returns the loss of each part, in nats per token.
 
-    L(θ) = −Σ log π_θ(token) / N      over the N tokens of the step that count: responses with their EOS, text
+    The loss is `completion_loss` over the tokens of the step that count: responses with their EOS, text.
     """
     pad, device, tokens = policy.trunk.tokenizer.pad_token_id, policy.trunk.device, sum(map(counted, parts.values()))
 
     def loss(examples: list[EncodedDemonstration]) -> tuple[Tensor, float]:
         batch = sft_batch(examples, pad)
-        surprise = -policy.flat_logprobs(
-            batch.tokens.to(device), batch.mask.to(device), batch.response_mask.to(device)
-        ).sum()
-        return surprise / tokens, require_finite(float(surprise.detach()), "the loss")
+        rows = batch.tokens.to(device), batch.mask.to(device), batch.response_mask.to(device)
+        logprobs = policy.flat_logprobs(*rows)
+        nats = require_finite(-float(logprobs.detach().sum()), "the loss")
+        return completion_loss(logprobs, tokens), nats
 
     losses, trained = {}, list(policy.parameters().values())
     for name, examples in parts.items():

@@ -1,4 +1,8 @@
-"""PPO-ptx: pretraining text in the policy's loss, so that it forgets less. InstructGPT (arXiv 2203.02155), eq. 2."""
+"""PPO-ptx: pretraining text in the policy's loss, so that it forgets less. InstructGPT (arXiv 2203.02155), eq. 2.
+
+L = L_PPO + γ L_ptx: the gradients of both are added. The paper's γ = 27.8 comes without its normaliser (sum or mean
+over tokens), so it is not our default.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from heed.formulas.logprobs import completion_loss
 from heed.models.policy import Policy
 from heed.rl.minibatch import Loss
 from heed.rows.threads import RowThreads
@@ -45,5 +50,6 @@ class Ptx:
         everything = torch.ones_like(tokens, dtype=torch.bool)
         counted = everything.clone()
         counted[:, 0] = False
-        nats = -self.policy.flat_logprobs(tokens, everything, counted).mean() * len(piece) / rows
+        logprobs = self.policy.flat_logprobs(tokens, everything, counted)
+        nats = completion_loss(logprobs, rows * (tokens.shape[1] - 1))
         return self.coef * nats, {"loss/ptx": float(nats.detach())}

@@ -1,9 +1,8 @@
-"""Masked sums, means, variances, whitening and the four ways of making one loss of many."""
+"""Masked sums, means, variances and whitening."""
 
 from __future__ import annotations
 
 import math
-from typing import get_args
 
 import pytest
 import torch
@@ -11,8 +10,6 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from heed.formulas.masked import (
-    AggregateMode,
-    aggregate,
     masked_mean,
     masked_sum,
     masked_variance,
@@ -95,32 +92,9 @@ def test_a_mean_of_nothing_is_not_a_number() -> None:
     assert math.isnan(masked_mean(row(1, 2), torch.tensor([[False, False]])).item())
 
 
-# rows [1] and [2, 2, 2]
-LOSS_MASK = torch.tensor([[True, False, False], [True, True, True]])
-EXPECTED: dict[AggregateMode, float] = {
-    "token_mean": (1 + 2 + 2 + 2) / 4,
-    "sequence_mean": (1 + 2) / 2,
-    "sequence_sum": (1 + 6) / 2,
-    "constant_length": (1 + 6) / (2 * 3),
-}
-WEIGHTS: dict[AggregateMode, list[list[float]]] = {  # what one token's loss counts for
-    "token_mean": [[1 / 4, 0, 0], [1 / 4, 1 / 4, 1 / 4]],
-    "sequence_mean": [[1 / 2, 0, 0], [1 / 6, 1 / 6, 1 / 6]],
-    "sequence_sum": [[1 / 2, 0, 0], [1 / 2, 1 / 2, 1 / 2]],
-    "constant_length": [[1 / 6, 0, 0], [1 / 6, 1 / 6, 1 / 6]],
-}
-
-
-@pytest.mark.parametrize("mode", get_args(AggregateMode))
-def test_aggregate_by_hand(mode: AggregateMode, nonsense: float) -> None:
-    losses = torch.tensor([[1.0, nonsense, nonsense], [2.0, 2.0, 2.0]], dtype=torch.float64, requires_grad=True)
-    total = aggregate(losses, LOSS_MASK, mode)
-    assert total.item() == pytest.approx(EXPECTED[mode])
-    assert_close(gradient(losses, total), torch.tensor(WEIGHTS[mode], dtype=torch.float64))
-
-
-def test_token_mean_is_the_masked_mean_and_not_a_mean_of_means(nonsense: float) -> None:
+def test_a_mean_over_microbatches_divides_by_the_global_count(nonsense: float) -> None:
+    """Rows [1] and [2, 2, 2]: 7/4. A mean of means would be 3/2."""
     losses = torch.tensor([[1.0, nonsense, nonsense], [2.0, 2.0, 2.0]])
-    assert aggregate(losses, LOSS_MASK, "token_mean") == masked_mean(losses, LOSS_MASK)
-    by_microbatch = [masked_sum(losses[i : i + 1], LOSS_MASK[i : i + 1]) for i in range(2)]
-    assert sum(by_microbatch) / LOSS_MASK.sum() == 1.75
+    mask = torch.tensor([[True, False, False], [True, True, True]])
+    by_microbatch = [masked_sum(losses[i : i + 1], mask[i : i + 1]) for i in range(2)]
+    assert sum(by_microbatch) / mask.sum() == masked_mean(losses, mask) == 1.75

@@ -1,4 +1,4 @@
-"""The clipped losses, their terms, PPO-ptx, and what is logged of an update."""
+"""The clipped losses, their terms, and what is logged of an update."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ from heed.formulas.ppo import (
     explained_variance,
     policy_terms,
     probability_ratio,
-    ptx_total,
-    ratio_max,
     value_terms,
 )
 
@@ -80,7 +78,6 @@ def test_at_ratio_1_the_gradient_is_reinforces() -> None:
     assert_close(found[0], gradient(reinforce, logits))
     assert clip_fraction(old, old, advantages, mask, 0.2).item() == 0
     assert approx_kl(old, old, mask).item() == 0
-    assert ratio_max(old, old, mask).item() == 1
 
 
 def test_probability_ratio_by_hand_and_bounded(nonsense: float) -> None:
@@ -103,7 +100,6 @@ def test_padding_reaches_no_value_and_no_gradient(nonsense: float) -> None:
         assert_close(gradient(together, padded_new), torch.cat([gradient(alone, new), row(0.0)], dim=1))
     measured = [
         (approx_kl(new, old, mask), approx_kl(padded_new, padded_old, THREE_OF_FOUR)),
-        (ratio_max(new, old, mask), ratio_max(padded_new, padded_old, THREE_OF_FOUR)),
         (
             clip_fraction(new, old, advantages, mask, 0.01),
             clip_fraction(padded_new, padded_old, padded_advantages, THREE_OF_FOUR, 0.01),
@@ -159,21 +155,6 @@ def test_microbatches_of_any_size_give_the_same_loss_and_gradient() -> None:
     assert masked_mean(losses, two_rows).item() == (1 + 2 + 2 + 2) / 4
 
 
-def test_ptx_total_adds_the_two_gradients() -> None:
-    theta = torch.tensor([0.3, -1.2], dtype=torch.float64, requires_grad=True)
-
-    def ppo() -> Tensor:
-        return (theta**2).sum()  # ∇ = 2θ = .6, −2.4
-
-    def ptx() -> Tensor:
-        return (3 * theta).sum()  # ∇ = 3, 3
-
-    total = ptx_total(ppo(), ptx(), ptx_coef=0.5)
-    assert total.item() == pytest.approx(0.09 + 1.44 + 0.5 * 3 * (0.3 - 1.2))
-    assert_close(gradient(total, theta), torch.tensor([0.6 + 1.5, -2.4 + 1.5], dtype=torch.float64))
-    assert_close(gradient(ptx_total(ppo(), ptx(), ptx_coef=0.0), theta), gradient(ppo(), theta))
-
-
 def test_approx_kl_by_hand(nonsense: float) -> None:
     new, old = row(-0.9, -1.2, -1.0, nonsense), row(-1.0, -1.0, -1.0, nonsense)  # log r = .1, −.2, 0
     expected = ((math.exp(0.1) - 1 - 0.1) + (math.exp(-0.2) - 1 + 0.2)) / 3
@@ -206,13 +187,6 @@ def test_clip_fraction_counts_tokens_without_a_gradient() -> None:
     mask = torch.ones(8, 5).bool()
     slopes = gradient(clipped_policy_loss(new, old, advantages, mask, 0.2), new)
     assert clip_fraction(new, old, advantages, mask, 0.2).item() == pytest.approx((slopes == 0).double().mean().item())
-
-
-def test_ratio_max_by_hand(nonsense: float) -> None:
-    # all counted ratios are below 1, which padding must not lift
-    found = ratio_max(row(-1.5, -1.2, -3.0, nonsense), row(-1.0, -1.0, -1.0, 0.0), THREE_OF_FOUR)
-    assert found.item() == pytest.approx(math.exp(-0.2))
-    assert ratio_max(row(800.0), row(0.0), torch.tensor([[True]])).item() == math.inf  # a warning is not clamped
 
 
 def test_explained_variance_by_hand(nonsense: float) -> None:

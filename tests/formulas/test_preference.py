@@ -1,4 +1,4 @@
-"""Comparison and ranking losses, accuracy, normalisation and calibration of the reward model."""
+"""Ranking and centring losses, accuracy, normalisation and calibration of the reward model."""
 
 from __future__ import annotations
 
@@ -11,14 +11,11 @@ from torch.testing import assert_close
 
 from heed.formulas.preference import (
     best_temperature,
-    centring_loss,
     centring_terms,
-    comparison_loss,
     expected_calibration_error,
     mean_per_prompt,
     normalisation,
     ranking_accuracy,
-    ranking_loss,
     ranking_pairs,
     ranking_terms,
 )
@@ -36,28 +33,13 @@ def softplus(x: float) -> float:
     return math.log1p(math.exp(x))
 
 
+def expit(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
 def gradient(y: Tensor, x: Tensor) -> Tensor:
     (result,) = torch.autograd.grad(y, x)
     return result
-
-
-@pytest.mark.parametrize(
-    ("difference", "expected"), [(0.0, 0.693147), (1.0, 0.313262), (-1.0, 1.313262), (2.0, 0.126928), (-3.0, 3.048587)]
-)
-def test_comparison_loss_by_hand(difference: float, expected: float) -> None:
-    chosen = numbers(4.0 + difference).requires_grad_()
-    loss = comparison_loss(chosen, numbers(4.0))
-    assert softplus(-difference) == pytest.approx(expected, abs=5e-7)
-    assert loss.item() == pytest.approx(softplus(-difference))
-    assert gradient(loss, chosen).item() == pytest.approx(-1 / (1 + math.exp(difference)))  # −σ(−Δ)
-
-
-def test_comparison_loss_is_a_mean_with_a_margin_and_does_not_overflow() -> None:
-    chosen, rejected = numbers(2.0, 0.5, -1.0), numbers(1.0, 1.0, 2.0)  # Δ = 1, −.5, −3
-    expected = (softplus(-1.0 + 0.25) + softplus(0.5 + 0.25) + softplus(3.0 + 0.25)) / 3
-    assert comparison_loss(chosen, rejected, margin=0.25).item() == pytest.approx(expected)
-    assert comparison_loss(chosen + 50, rejected + 50, margin=0.25).item() == pytest.approx(expected)
-    assert comparison_loss(numbers(-1000.0), numbers(0.0)).item() == 1000
 
 
 def test_ranking_pairs_by_hand() -> None:
@@ -75,7 +57,7 @@ def test_mean_per_prompt_by_hand() -> None:
 
 def test_ranking_loss_of_one_prompt_by_hand() -> None:
     scores = numbers(1.0, 0.2, -0.5).requires_grad_()
-    loss = ranking_loss(scores, whole(1, 2, 3), whole(0, 0, 0))
+    (loss,) = ranking_terms(scores, whole(1, 2, 3), whole(0, 0, 0))
     assert loss.item() == pytest.approx((softplus(-0.8) + softplus(-1.5) + softplus(-0.7)) / 3)
     assert loss.item() == pytest.approx(0.3252333, abs=5e-8)
 
@@ -87,16 +69,24 @@ def test_ranking_loss_of_one_prompt_by_hand() -> None:
     assert gradient(loss, scores).tolist() == pytest.approx(expected)
 
 
-def test_ranking_loss_of_two_is_the_comparison_loss() -> None:
-    chosen, rejected = numbers(0.3, -1.0, 2.0), numbers(0.1, 1.5, -2.0)
-    interleaved = torch.stack([rejected, chosen], dim=1).flatten()
-    found = ranking_loss(interleaved, whole(2, 1, 2, 1, 2, 1), whole(0, 0, 1, 1, 2, 2))
-    assert_close(found, comparison_loss(chosen, rejected))
+@pytest.mark.parametrize(
+    ("difference", "expected"), [(0.0, 0.693147), (1.0, 0.313262), (-1.0, 1.313262), (2.0, 0.126928), (-3.0, 3.048587)]
+)
+def test_ranking_loss_of_two_is_the_comparison_loss(difference: float, expected: float) -> None:
+    scores = numbers(4.0, 4.0 + difference).requires_grad_()
+    (loss,) = ranking_terms(scores, whole(2, 1), whole(0, 0))
+    assert softplus(-difference) == pytest.approx(expected, abs=5e-7)
+    assert loss.item() == pytest.approx(softplus(-difference))
+    assert gradient(loss, scores).tolist() == pytest.approx([expit(-difference), -expit(-difference)])  # σ(−Δ)
+
+
+def test_ranking_loss_does_not_overflow() -> None:
+    assert ranking_terms(numbers(-1000.0, 0.0), whole(1, 2), whole(0, 0)).item() == 1000
 
 
 def test_ties_are_dropped_from_sum_and_count() -> None:
     scores = numbers(1.0, 0.2, -0.5)
-    found = ranking_loss(scores, whole(1, 2, 2), whole(0, 0, 0))
+    found = ranking_terms(scores, whole(1, 2, 2), whole(0, 0, 0))
     assert found.item() == pytest.approx((softplus(-0.8) + softplus(-1.5)) / 2)
 
 
@@ -107,45 +97,38 @@ PER_PROMPT = [(softplus(-0.8) + softplus(-1.5) + softplus(-0.7)) / 3, softplus(2
 SQUARES = [(1.2**2 + 0.5**2 + 0.3**2) / 3, 2.0**2]
 
 
-def test_every_prompt_with_a_strict_pair_weighs_the_same() -> None:
+def test_every_prompt_with_a_strict_pair_has_one_term() -> None:
     assert ranking_terms(SCORES, RANKS, SEGMENTS).tolist() == pytest.approx(PER_PROMPT)
-    assert ranking_loss(SCORES, RANKS, SEGMENTS).item() == pytest.approx(sum(PER_PROMPT) / 2)
 
 
-def test_centring_loss_by_hand_and_of_two_is_the_mean_square_of_sums() -> None:
+def test_centring_loss_by_hand_and_of_two_is_the_square_of_the_sum() -> None:
     assert centring_terms(SCORES, RANKS, SEGMENTS).tolist() == pytest.approx(SQUARES)
-    assert centring_loss(SCORES, RANKS, SEGMENTS).item() == pytest.approx(sum(SQUARES) / 2)
-    pairs = centring_loss(numbers(1.0, 2.0, -4.0, 1.0), whole(1, 2, 2, 1), whole(0, 0, 1, 1))
-    assert pairs.item() == pytest.approx((3.0**2 + 3.0**2) / 2)
-    opposite = numbers(1.5, -1.5)
-    assert centring_loss(opposite, whole(1, 2), whole(0, 0)).item() == 0  # already centred, however far apart
+    pairs = centring_terms(numbers(1.0, 2.0, -4.0, 1.0), whole(1, 2, 2, 1), whole(0, 0, 1, 1))
+    assert pairs.tolist() == [3.0**2, 3.0**2]
+    assert centring_terms(numbers(1.5, -1.5), whole(1, 2), whole(0, 0)).item() == 0  # already centred
 
 
 def test_order_of_responses_and_a_shift_per_prompt_do_not_matter() -> None:
     order = torch.randperm(8, generator=torch.Generator().manual_seed(1))
-    expected = sum(PER_PROMPT) / 2
-    assert ranking_loss(SCORES[order], RANKS[order], SEGMENTS[order]).item() == pytest.approx(expected)
+    assert ranking_terms(SCORES[order], RANKS[order], SEGMENTS[order]).tolist() == pytest.approx(PER_PROMPT)
     shifted = SCORES + 10.0 * SEGMENTS
-    assert ranking_loss(shifted, RANKS, SEGMENTS).item() == pytest.approx(expected)
-    assert gradient(ranking_loss(leaf := SCORES.clone().requires_grad_(), RANKS, SEGMENTS), leaf).sum().abs() < 1e-12
+    assert ranking_terms(shifted, RANKS, SEGMENTS).tolist() == pytest.approx(PER_PROMPT)
+    leaf = SCORES.clone().requires_grad_()
+    assert gradient(ranking_terms(leaf, RANKS, SEGMENTS).sum(), leaf).sum().abs() < 1e-12
 
 
-def test_a_batch_of_ties_has_no_loss_and_no_gradient() -> None:
-    scores = numbers(1.0, 2.0).requires_grad_()
-    for loss in (ranking_loss, centring_loss):
-        tied = loss(scores, whole(1, 1), whole(0, 0))
-        assert tied.item() == 0
-        assert gradient(tied, scores).tolist() == [0, 0]
+def test_a_batch_of_ties_has_no_term() -> None:
+    for terms in (ranking_terms, centring_terms):
+        assert terms(numbers(1.0, 2.0), whole(1, 1), whole(0, 0)).tolist() == []
 
 
 def test_microbatches_of_prompts_give_the_same_gradient() -> None:
     scores = SCORES.clone().requires_grad_()
-    for terms, loss in ((ranking_terms, ranking_loss), (centring_terms, centring_loss)):
+    for terms in (ranking_terms, centring_terms):
         accumulated = torch.zeros_like(scores)
         for rows in (slice(0, 3), slice(3, 8)):
-            part = terms(scores[rows], RANKS[rows], SEGMENTS[rows]).sum() / 2
-            accumulated += gradient(part, scores)
-        assert_close(accumulated, gradient(loss(scores, RANKS, SEGMENTS), scores), atol=1e-12, rtol=0)
+            accumulated += gradient(terms(scores[rows], RANKS[rows], SEGMENTS[rows]).sum() / 2, scores)
+        assert_close(accumulated, gradient(terms(scores, RANKS, SEGMENTS).mean(), scores), atol=1e-12, rtol=0)
 
 
 def test_ranking_accuracy_by_hand() -> None:

@@ -19,7 +19,6 @@ from heed.formulas.statistics import (
     bootstrap_mean,
     bootstrap_statistic,
     cohen_kappa,
-    pair_agreement,
     resampled_indices,
     spearman,
     wilson,
@@ -173,27 +172,6 @@ def test_agreeing_pairs_by_hand() -> None:
     assert agreeing_pairs([1, 2], [2, 1]) == (0, 1)
     assert agreeing_pairs([1, 2], [1, 2]) == (1, 1)
     assert agreeing_pairs([1, 1], [1, 2]) == (0, 0)
-
-
-def test_pair_agreement_pools_pairs_and_resamples_prompts() -> None:
-    # three pairs alike, one pair against: 3/4 over pairs, not the mean of prompts (1/2)
-    found = pair_agreement([[1, 2, 3], [1, 2]], [[1, 2, 3], [2, 1]])
-    assert (found.estimate, found.n) == (0.75, 2)
-    assert interval(found) == (0.0, 1.0)  # a resample may be one prompt twice
-    assert pair_agreement([[1, 2]] * 9, [[3, 9]] * 9).estimate == 1
-    assert math.isnan(pair_agreement([[1, 1]], [[1, 2]]).estimate)
-    with pytest.raises(ValueError):
-        pair_agreement([[1, 2]], [])
-
-
-def test_the_seed_and_resamples_reach_the_agreements_interval() -> None:
-    generator = np.random.default_rng(0)
-    sizes = generator.integers(3, 9, size=40)
-    a, b = ([generator.permutation(size).tolist() for size in sizes] for _ in range(2))
-    found = pair_agreement(a, b)
-    assert found == pair_agreement(a, b, seed=0, resamples=2000)
-    assert interval(found) != interval(pair_agreement(a, b, seed=1))
-    assert interval(found) != interval(pair_agreement(a, b, resamples=5))
 
 
 def test_cohen_kappa_by_hand() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from heed.data.encode import EncodedDemonstration
-from heed.formulas.logprobs import completion_loss
+from heed.formulas.masked import masked_mean
 from heed.imitation import response_loss
 from heed.imitation.loss import backpropagate
 from heed.models.policy import Policy
@@ -32,7 +32,7 @@ def test_gradient_is_that_of_the_formula(base: Policy, threads: int, microbatch_
         tokens = torch.tensor([[10, 11, 12, 20, 21, 22, 23, 0], [30, 40, 0, 7, 7, 7, 7, 7]])
         logprobs = model.trunk.model(tokens).logits[:, :-1].log_softmax(-1).gather(-1, tokens[:, 1:, None])[..., 0]
         mask = torch.tensor([[0, 0, 1, 1, 1, 1, 1], [1, 1, 0, 0, 0, 0, 0]]).bool()
-        loss = completion_loss(logprobs, mask)
+        loss = -masked_mean(logprobs, mask)
         loss.backward()
         assert losses["loss/train"] == pytest.approx(float(loss.detach()), abs=1e-5)
         assert_close(accumulated, parameters[name].grad, atol=1e-6, rtol=1e-4)

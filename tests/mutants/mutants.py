@@ -84,21 +84,6 @@ MASKED = [
         (".masked_fill(~mask, 0)\n", "\n", "padding keeps −μ/σ"),
         ("(x.masked_fill(~mask, 0) - mean)", "(x.masked_fill(~mask, 0) + mean)", "shifted away from 0"),
     ),
-    *twins(
-        "masked",
-        "aggregate",
-        ("return counted.sum() / mask.sum()", "return counted.mean()", "token mean over padding too"),
-        ("counted.sum(dim=1) / mask.sum(dim=1)", "counted.mean(dim=1)", "sequence mean over padding too"),
-        ("return counted.sum(dim=1).mean()", "return counted.sum()", "a sum over the batch"),
-        ("mask.numel()", "mask.sum()", "constant length is the token mean"),
-        ("mask.numel()", "len(mask)", "constant length is the sequence sum"),
-        ("losses.masked_fill(~mask, 0)", "losses * mask", "masked by multiplying: NaN leaks"),
-        (
-            "return counted.sum() / mask.sum()",
-            "return (counted.sum(dim=1) / mask.sum(dim=1)).mean()",
-            "token mean is the mean of means",
-        ),
-    ),
 ]
 
 LOGPROBS = [
@@ -167,14 +152,9 @@ LOGPROBS = [
     *twins(
         "logprobs",
         "completion_loss",
-        ("-masked_mean", "masked_mean", "maximises the loss"),
-        ("masked_mean(logprobs, response_mask)", "logprobs.mean()", "prompts and padding count"),
-        ("masked_mean(logprobs, response_mask)", "masked_mean(logprobs, ~response_mask)", "the prompt is learned"),
-        (
-            "masked_mean(logprobs, response_mask)",
-            "logprobs.masked_fill(~response_mask, 0).sum() / len(logprobs)",
-            "divided by sequences",
-        ),
+        ("-logprobs", "logprobs", "maximises the loss"),
+        (".sum() / tokens", ".mean()", "a part is divided by its own tokens"),
+        (" / tokens", "", "a sum, not a mean"),
     ),
 ]
 
@@ -186,13 +166,6 @@ KL = [
         ("logprobs - ref_logprobs", "(logprobs - ref_logprobs).abs()", "absolute: hides the bug it measures"),
         ("logprobs - ref_logprobs", "logprobs + ref_logprobs", "a sum"),
         ("logprobs - ref_logprobs", "(logprobs - ref_logprobs).clamp(min=0)", "never negative"),
-    ),
-    *twins(
-        "kl",
-        "k2",
-        ("0.5 * ", "", "the half is missing"),
-        (".square()", "", "not squared"),
-        ("logprobs - ref_logprobs", "logprobs + ref_logprobs", "a sum"),
     ),
     *twins(
         "kl",
@@ -366,15 +339,6 @@ PPO = [
     ),
     *twins(
         "ppo",
-        "ptx_total",
-        ("ppo_loss + ptx_coef", "ppo_loss - ptx_coef", "pretraining text is unlearned"),
-        ("ptx_coef * ptx_loss", "ptx_loss", "the coefficient is ignored"),
-        ("ppo_loss + ptx_coef * ptx_loss", "ppo_loss", "ptx is forgotten"),
-        ("ptx_coef * ptx_loss", "ptx_coef * ptx_loss.detach()", "ptx has no gradient"),
-        ("ppo_loss + ptx_coef * ptx_loss", "(1 - ptx_coef) * ppo_loss + ptx_coef * ptx_loss", "a weighted mean"),
-    ),
-    *twins(
-        "ppo",
         "approx_kl",
         ("logprobs - old_logprobs", "old_logprobs - logprobs", "another KL"),
         ("log_ratio.expm1() - log_ratio", "-log_ratio", "k1 instead of k3"),
@@ -398,15 +362,6 @@ PPO = [
         ("* advantages < ratio * advantages", "* advantages <= ratio * advantages", "counts what is not clipped"),
         ("masked_mean(removed.to(ratio.dtype), mask)", "removed.to(ratio.dtype).mean()", "the mean counts padding"),
         ("(logprobs, old_logprobs, mask)", "(old_logprobs, logprobs, mask)", "the ratio is upside down"),
-    ),
-    *twins(
-        "ppo",
-        "ratio_max",
-        ("masked_fill(~mask, -math.inf)", "masked_fill(~mask, 0)", "padding counts as ratio 1"),
-        (".max()", ".min()", "the smallest"),
-        (".max().exp()", ".max()", "the log of the ratio"),
-        ("logprobs - old_logprobs", "old_logprobs - logprobs", "the ratio is upside down"),
-        (".max().exp()", ".max().clamp(max=20).exp()", "a clamped warning"),
     ),
     *twins(
         "ppo",
@@ -470,16 +425,6 @@ SCHEDULES = [
 PREFERENCE = [
     *twins(
         "preference",
-        "comparison_loss",
-        ("chosen_scores - rejected_scores", "rejected_scores - chosen_scores", "learns the rejected"),
-        ("- margin", "+ margin", "the margin helps"),
-        (" - margin", "", "the margin is ignored"),
-        ("functional.logsigmoid", "(lambda x: torch.log(torch.sigmoid(x) + 1e-5))", "saturates"),
-        (".mean()", ".sum()", "a sum instead of a mean"),
-        ("-functional.logsigmoid(chosen", "functional.logsigmoid(chosen", "the sign is flipped"),
-    ),
-    *twins(
-        "preference",
         "ranking_pairs",
         ("ranks[better] < ranks[worse]", "ranks[better] > ranks[worse]", "worse over better"),
         ("ranks[better] < ranks[worse]", "ranks[better] <= ranks[worse]", "ties are kept"),
@@ -508,28 +453,11 @@ PREFERENCE = [
     ),
     *twins(
         "preference",
-        "ranking_loss",
-        ("terms.sum() / max(len(terms), 1)", "terms.sum()", "a sum over prompts"),
-        ("terms.sum() / max(len(terms), 1)", "terms.mean()", "NaN when all are ties"),
-        ("max(len(terms), 1)", "len(scores)", "divided by responses"),
-        ("max(len(terms), 1)", "len(segments.unique())", "prompts without pairs weigh"),
-        ("ranking_terms(", "centring_terms(", "the other loss"),
-    ),
-    *twins(
-        "preference",
         "centring_terms",
         ("scores[better] + scores[worse]", "scores[better] - scores[worse]", "pulls pairs together"),
         (".square()", ".abs()", "not squared"),
         ("segments[better]", "torch.zeros_like(better)", "all pairs in one mean"),
         ("(scores[better] + scores[worse]).square()", "(scores[better].square() + scores[worse].square())", "shrinks"),
-    ),
-    *twins(
-        "preference",
-        "centring_loss",
-        ("terms.sum() / max(len(terms), 1)", "terms.sum()", "a sum over prompts"),
-        ("terms.sum() / max(len(terms), 1)", "terms.mean()", "NaN when all are ties"),
-        ("max(len(terms), 1)", "len(scores)", "divided by responses"),
-        ("max(len(terms), 1)", "len(segments.unique())", "prompts without pairs weigh"),
     ),
     *twins(
         "preference",
@@ -669,20 +597,6 @@ STATISTICS = [
         ("products > 0", "products < 0", "disagreement"),
         ("k=1", "k=2", "neighbours are left out"),
         ("np.triu_indices(len(ranks_a), k=1)", "np.triu_indices(len(ranks_a) - 1, k=1)", "the last is left out"),
-    ),
-    *twins(
-        "statistics",
-        "pair_agreement",
-        ("counts[indices].sum(axis=0)", "counts.sum(axis=0)", "no resampling"),
-        (
-            "float(agreeing / strict) if strict",
-            "float((counts[indices][:, 0] / counts[indices][:, 1]).mean()) if strict",
-            "mean of prompts",
-        ),
-        ("strict=True", "strict=False", "unequal lists pass"),
-        (", seed, resamples)", ", 0, resamples)", "the seed is ignored"),
-        (", seed, resamples)", ", seed)", "`resamples` is ignored"),
-        ("if strict else math.nan", "if strict else 0.0", "no pair is disagreement"),
     ),
     *twins(
         "statistics",
