@@ -36,7 +36,7 @@ from heed.models.trunk import Trunk
 from heed.records import Prompt, Turn
 from heed.rl.questions import Question
 from heed.rl.rollout import rollout_metrics
-from heed.settings.common import AdamWSettings, DecaySettings, LoraSettings, SamplingSettings
+from heed.settings.common import AdamWSettings, AdapterSettings, DecaySettings, SamplingSettings
 from heed.settings.ppo import PPOSettings
 from heed.stages import ppo
 from heed.training.describe import host
@@ -76,7 +76,7 @@ def roles_of(shape: Shape) -> Roles:
         bos_token_id=0, eos_token_id=0, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0,
     )  # fmt: skip
     trunk = Trunk(GPT2LMHeadModel(config).eval().requires_grad_(False), tokenizer, "random")
-    lora = LoraSettings(rank=16)
+    lora = AdapterSettings(rank=16)
     reference = trained_copy(Policy(trunk), "reference", lora)
     body = trained_copy(reference, "reward", lora)
     reward = RewardModel(trunk, body.adapter, new_head(trunk.width, torch.Generator().manual_seed(0)))

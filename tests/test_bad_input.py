@@ -245,7 +245,7 @@ CHECKPOINTS = {
     "another template": (
         f"{PPO} --reward_model plain",
         "plain: was trained with template plain, but sft with dialogue",
-        "train the reward model from this SFT model",
+        "give a model that was trained from sft",
     ),
     "an adapter of other weights": (
         f"{REWARD} --model orphan-sft",

@@ -27,6 +27,7 @@ from heed.records import Candidates, read_jsonl, write_jsonl
 from heed.settings.best_of_n import BestOfNSettings
 from heed.settings.common import (
     AdamWSettings,
+    AdapterSettings,
     DataSettings,
     DecaySettings,
     HygieneSettings,
@@ -56,7 +57,7 @@ PPO_STEPS = 23
 SAMPLING = SamplingSettings(max_new_tokens=24, temperature=0.9, batch=64)
 CANDIDATES = SamplingSettings(max_new_tokens=24, temperature=0.75, batch=128)  # what people are shown
 HYGIENE = HygieneSettings(shared_prefix=0, max_per_user=0, max_prompt_tokens=40)
-LORA = LoraSettings(rank=16, alpha=32)
+LORA = AdapterSettings(rank=16, alpha=32)
 TOLD = "\n[%d/%d] %s"
 
 
@@ -249,7 +250,7 @@ def reward_settings(place: Place, settings: DemoSettings) -> RewardSettings:
         data=DataSettings(path=place.file("rankings.jsonl")),
         validation=DataSettings(path=place.file("held-out-rankings.jsonl")),
         demonstrations=DataSettings(path=place.file("demonstrations.jsonl"), limit=1000),
-        sampling=SAMPLING, batch=8, epochs=1, lora=LoraSettings(rank=0), method="muon", evaluations=2,
+        sampling=SAMPLING, batch=8, epochs=1, lora=AdapterSettings(rank=0), method="muon", evaluations=2,
         optimizer=OptimizerSettings(learning_rate=1e-3, weight_decay=0.05),
     )  # fmt: skip
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
@@ -18,10 +19,12 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from heed.errors import CheckpointError
+from heed.errors import CheckpointError, ConfigError
 from heed.models.checkpoint import ADAPTER, ADAPTER_WEIGHTS, Checkpoint
 from heed.models.files import read_json, shapes_of
+from heed.settings.common import AdapterSettings
 
+Lora = TypeVar("Lora", bound=AdapterSettings)
 PREFIX = "base_model.model."  # what peft's own files put before every name
 HEADS = ("score", "classifier")
 MATRIX = re.compile(r"(?P<module>.+)\.lora_(?P<name>[AB])\.weight")
@@ -47,6 +50,28 @@ def adapter_config(checkpoint: Checkpoint, head: bool) -> LoraConfig:
     if why := _beyond(found, head):
         raise CheckpointError(checkpoint.name, f"its adapter {why}, which is not reproduced here", HINT)
     return LoraConfig(**{name: found[name] for name in UNDERSTOOD & found.keys()})
+
+
+def settled(lora: Lora, checkpoint: Checkpoint) -> Lora:
+    """What `lora` will be: a checkpoint's own adapter is trained on, with the rank, scale and layers that it has.
+
+    Raises `ConfigError` where something else was asked for; a default is not asked for.
+    """
+    if not checkpoint.is_adapter or lora.rank == 0:
+        return lora
+    found = read_json(Path(checkpoint.path) / ADAPTER)
+    own = {"rank": found["r"], "alpha": float(found["lora_alpha"]), "targets": _kinds(found["target_modules"])}
+    for name, has in own.items():
+        asked = _kinds(lora.targets) if name == "targets" else getattr(lora, name)
+        if asked not in (has, getattr(type(lora)(), name)):
+            told = f"is {asked}, but the adapter of {checkpoint.name}, which is trained on, has {has}"
+            raise ConfigError(f"lora.{name}", told, "leave it out, or train all weights: lora.rank 0")
+    return lora.model_copy(update=own)
+
+
+def _kinds(modules: Sequence[str]) -> tuple[str, ...]:
+    """The last words of modules' names, as a setting would name them; a pattern as it is."""
+    return (modules,) if isinstance(modules, str) else tuple(sorted({name.rpartition(".")[2] for name in modules}))
 
 
 def linear_targets(model: PreTrainedModel) -> list[str] | str:

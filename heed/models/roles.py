@@ -22,7 +22,7 @@ from heed.models.policy import Policy
 from heed.models.reader import same_reader
 from heed.models.scalar_head import RewardModel, ScalarModel, ValueModel, load_head
 from heed.models.trunk import Trunk
-from heed.settings.common import LoraSettings
+from heed.settings.common import AdapterSettings
 
 
 class Shelf:
@@ -86,7 +86,7 @@ class Roles:
     value: ValueModel
 
 
-def trained_copy(policy: Policy, role: str, lora: LoraSettings) -> Policy:
+def trained_copy(policy: Policy, role: str, lora: AdapterSettings) -> Policy:
     """A policy that starts equal to `policy` and may be trained: a copy of its adapter, a fresh adapter (rank > 0),
     or a float32 model of its own (rank 0)."""
     if lora.rank == 0:
@@ -99,7 +99,7 @@ def trained_copy(policy: Policy, role: str, lora: LoraSettings) -> Policy:
 
 
 def load_roles(
-    shelf: Shelf, model: str | Checkpoint, reward: RewardModel | ExternalReward, lora: LoraSettings
+    shelf: Shelf, model: str | Checkpoint, reward: RewardModel | ExternalReward, lora: AdapterSettings
 ) -> Roles:
     """The roles as PPO begins: policy = reference = SFT model, value model = reward model.
 
@@ -108,7 +108,8 @@ def load_roles(
     """
     reference = shelf.policy(model, "reference")
     if isinstance(reward, RewardModel) and (why := same_reader(reward.trunk.reader, reference.trunk.reader)):
-        raise CheckpointError(reward.trunk.name, why, f"give a reward model that was trained from {model}")
+        name = model if isinstance(model, str) else model.name
+        raise CheckpointError(reward.trunk.name, why, f"give a reward model that was trained from {name}")
     policy = trained_copy(reference, "policy", lora)
     if isinstance(reward, ExternalReward):
         body = trained_copy(reference, "value", lora)

@@ -35,7 +35,7 @@ from heed.models.reader import Reader
 from heed.models.readout import probe_tokens, readout_of
 from heed.models.vocabulary import stop_ids
 from heed.rows.threads import RowThreads, fitting
-from heed.settings.common import LoraSettings
+from heed.settings.common import AdapterSettings, LoraSettings
 
 
 class Trunk:
@@ -107,7 +107,7 @@ class Trunk:
 
     # --- adapters -----------------------------------------------------------------------------------------------
 
-    def add_adapter(self, name: str, lora: LoraSettings) -> None:
+    def add_adapter(self, name: str, lora: AdapterSettings) -> None:
         """Inject a fresh adapter: A random, B zero, so that the output does not change yet."""
         targets = list(lora.targets) or linear_targets(self.model)
         transposed = any(type(module).__name__ == "Conv1D" for module in self.model.modules())  # GPT-2's linear layers
@@ -116,7 +116,7 @@ class Trunk:
             LoraConfig(
                 r=lora.rank,
                 lora_alpha=lora.alpha,
-                lora_dropout=lora.dropout,
+                lora_dropout=lora.dropout if isinstance(lora, LoraSettings) else 0.0,
                 target_modules=targets,
                 fan_in_fan_out=transposed,
             ),

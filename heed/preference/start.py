@@ -10,10 +10,10 @@ from heed.models.load import load_tokenizer
 from heed.models.policy import Policy
 from heed.models.roles import Shelf, trained_copy
 from heed.models.scalar_head import RewardModel, new_head
-from heed.settings.common import LoraSettings
+from heed.settings.common import AdapterSettings
 
 
-def check_start(name: str, lora: LoraSettings, sft: Checkpoint) -> Checkpoint:
+def check_start(name: str, lora: AdapterSettings, sft: Checkpoint) -> Checkpoint:
     """The reward model to go on from, which must read what the SFT model writes, and train as `lora` says."""
     start = open_checkpoint(name, "reward")
     if not start.is_adapter and lora.rank:
@@ -28,14 +28,14 @@ def check_start(name: str, lora: LoraSettings, sft: Checkpoint) -> Checkpoint:
     return start
 
 
-def untrained(reference: Policy, lora: LoraSettings, seed: int) -> RewardModel:
+def untrained(reference: Policy, lora: AdapterSettings, seed: int) -> RewardModel:
     """The SFT model with a new scalar head in place of its last layer."""
     body = trained_copy(reference, "reward", lora)
     head = new_head(body.trunk.width, torch.Generator().manual_seed(seed)).requires_grad_(False)
     return RewardModel(body.trunk, body.adapter, head.to(body.trunk.device))
 
 
-def earlier(shelf: Shelf, checkpoint: Checkpoint, lora: LoraSettings) -> RewardModel:
+def earlier(shelf: Shelf, checkpoint: Checkpoint, lora: AdapterSettings) -> RewardModel:
     """The reward model to go on from: a copy of its weights and its head, without its normalisation."""
     start = shelf.reward_model(checkpoint, "start")
     body = trained_copy(Policy(start.trunk, start.adapter), "reward", lora)

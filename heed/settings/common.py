@@ -41,15 +41,20 @@ def _over(default: Any, value: Any) -> Any:
     return dict(default) | {name: _over(getattr(default, str(name), None), item) for name, item in value.items()}
 
 
-class LoraSettings(Settings):
+class AdapterSettings(Settings):
     """Low-rank adapters (peft). `rank: 0` trains every weight instead."""
 
     rank: int = Field(16, ge=0, description="rank of each update B·A; 0 = full fine-tuning")
     alpha: float = Field(32.0, gt=0, description="scale: the update is (alpha / rank)·B·A")
-    dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the adapter's input during SFT; always off in RL")
     targets: tuple[str, ...] = Field(
         (), description="module names that get an adapter; empty = every linear layer but the output head"
     )
+
+
+class LoraSettings(AdapterSettings):
+    """Low-rank adapters (peft) in SFT. `rank: 0` trains every weight instead."""
+
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the adapter's input; later stages have none")
 
 
 class AdamWSettings(Settings):

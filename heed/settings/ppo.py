@@ -8,10 +8,10 @@ from pydantic import Field
 
 from heed.settings.common import (
     AdamWSettings,
+    AdapterSettings,
     DataSettings,
     DecaySettings,
     HygieneSettings,
-    LoraSettings,
     SamplingSettings,
     Settings,
     StageSettings,
@@ -95,8 +95,8 @@ class PPOSettings(StageSettings):
     clip_range: float = Field(0.2, gt=0, description="clip of the probability ratio, ε (paper: 0.2)")
     value_clip_range: float = Field(0.2, gt=0, description="clip of the value's move, in units of the score's sd")
     critic_warmup: int = Field(5, ge=0, description="first steps that train the value model alone")
-    lora: LoraSettings = Field(
-        LoraSettings(),
+    lora: AdapterSettings = Field(
+        AdapterSettings(),
         description="policy's adapter where SFT left none; rank 0 = train all weights",
     )
     optimizer: DecaySettings = Field(

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from heed.settings.common import DataSettings, LoraSettings, OptimizerSettings, SamplingSettings, StageSettings
+from heed.settings.common import AdapterSettings, DataSettings, OptimizerSettings, SamplingSettings, StageSettings
 
 
 class RewardSettings(StageSettings):
@@ -55,7 +55,9 @@ class RewardSettings(StageSettings):
     centring: float = Field(
         0.01, ge=0, description="weight of the mean squared score of a pair's sum, which stops drift"
     )
-    lora: LoraSettings = LoraSettings()
+    lora: AdapterSettings = Field(
+        AdapterSettings(), description="adapter where the SFT model has none; rank 0 = train all weights"
+    )
     method: Literal["adamw", "muon"] = Field(
         "adamw",
         description="adamw: for all; muon: orthogonalised momentum for the blocks' matrices, AdamW for the rest",

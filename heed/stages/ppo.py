@@ -17,14 +17,16 @@ from heed.data.order import EndlessOrder
 from heed.data.provenance import provenance
 from heed.data.tally import Tally
 from heed.data.template import Template
-from heed.errors import CheckpointError, ConfigError, DataError
+from heed.errors import ConfigError, DataError
 from heed.formulas.advantages import shaped_rewards
+from heed.models.adapter import settled
 from heed.models.artefact import Artefact, TemplateUsed, check_saveable, save_parts
 from heed.models.card import made_with
 from heed.models.checkpoint import Checkpoint, open_checkpoint
 from heed.models.external_reward import ExternalReward
 from heed.models.lineage import lineage, parent
 from heed.models.load import context_length, load_config, load_tokenizer
+from heed.models.reader import require_same_reader
 from heed.models.roles import Roles, Shelf, load_roles, weight_count
 from heed.rl.critic import Critic
 from heed.rl.held_out import HeldOut, headline, normalised, reported
@@ -53,6 +55,7 @@ SHOWN = ("score/mean", "kl/exact", "kl/k1", "length/mean", "length/eos_rate")
 def run(settings: PPOSettings) -> Path:
     """Train a policy against a reward model, with the SFT model as the reference of the KL price."""
     inputs = read(settings)
+    settings = settings.model_copy(update={"lora": settled(settings.lora, inputs.sft)})
     device = pick_device(settings.device, weight_count(inputs.sft))
     generator = seed_everything(settings.seed, device)
     with RunDir.create(settings) as run_dir:
@@ -167,9 +170,8 @@ def read(settings: PPOSettings) -> Inputs:
     check(settings)
     sft = open_checkpoint(settings.model, "policy")
     reward = open_checkpoint(settings.reward_model, "reward") if settings.reward_model else None
-    if reward and None not in (sft.template, reward.template) and sft.template != reward.template:
-        told = f"was trained with template {reward.template}, but {settings.model} with {sft.template}"
-        raise CheckpointError(settings.reward_model, told, "train the reward model from this SFT model")
+    if reward:
+        require_same_reader(reward, sft)
     tokenizer = load_tokenizer(sft.path)
     template = Template.named(sft.template or "dialogue", tokenizer)
     context, dropped = context_length(load_config(sft.base or sft.path)), Tally()
@@ -188,15 +190,12 @@ def prepare(settings: PPOSettings, inputs: Inputs, device: torch.device, generat
     """Load the models and put together what a step consists of."""
     roles = load(settings, inputs, device)
     missing_eos = settings.missing_eos.mode, settings.missing_eos.value
-    worker = RolloutWorker(
-        roles, inputs.template, settings.sampling, settings.microbatch, missing_eos, generator
-    )  # fmt: skip
+    how = inputs.template, settings.sampling, settings.microbatch, missing_eos, generator
+    worker = RolloutWorker(roles, *how)
     if settings.external_reward.model:
         reference = inputs.questions[: settings.external_reward.normalise_prompts]
         roles = normalised(worker, reference, settings.seed)
-        worker = RolloutWorker(
-            roles, inputs.template, settings.sampling, settings.microbatch, missing_eos, generator
-        )  # fmt: skip
+        worker = RolloutWorker(roles, *how)
     threads, microbatch = RowThreads.for_model(roles.policy.trunk.model), settings.microbatch
     policy = PolicyUpdate(
         roles.policy, settings.optimizer, settings.clip_range, settings.sampling.temperature, settings.ema,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from heed.data.encode import EncodedRanking, encode_demonstrations, encode_prompts
+from heed.data.encode import EncodedRanking
 from heed.data.hygiene import halves, split_by_group, writable
 from heed.data.order import shuffled_batches
 from heed.data.provenance import provenance
@@ -18,19 +17,20 @@ from heed.data.rankings import RankingSet, labeling_tasks, ranking_set
 from heed.data.sources import read_demonstrations, read_rankings
 from heed.data.tally import Tally
 from heed.data.template import Template
-from heed.errors import ConfigError, DataError
+from heed.errors import ConfigError
 from heed.formulas.scored_rankings import ScoredRankings, accuracy_and_nll, headline, pairs_of, reward_report
+from heed.models.adapter import settled
+from heed.models.answers import Drawing
 from heed.models.artefact import Artefact, TemplateUsed, check_saveable
 from heed.models.card import made_with
 from heed.models.checkpoint import Checkpoint, open_checkpoint
-from heed.models.policy import Policy
 from heed.models.roles import Shelf, weight_count
 from heed.models.scalar_head import RewardModel
 from heed.models.scores import score_rankings
 from heed.preference.loss import backpropagate, tokens_of
-from heed.preference.normalise import normalise
+from heed.preference.normalise import draw, normalise, reference_prompts, whole_texts
 from heed.preference.start import check_start, earlier, untrained
-from heed.records import Demonstration, Ranking
+from heed.records import Ranking
 from heed.rows.threads import RowThreads
 from heed.settings.reward import RewardSettings
 from heed.training.begin import announce
@@ -61,6 +61,7 @@ def run(settings: RewardSettings) -> Path:
     check(settings)
     checkpoint = open_checkpoint(settings.model, "policy")
     start = check_start(settings.start_from, settings.lora, checkpoint) if settings.start_from else None
+    settings = settings.model_copy(update={"lora": settled(settings.lora, start or checkpoint)})
     dropped = Tally()
     rankings, held_out = read_splits(settings, dropped)
     demonstrations = read_demonstrations(settings.demonstrations, settings.seed) if settings.demonstrations.path else []
@@ -75,16 +76,18 @@ def run(settings: RewardSettings) -> Path:
         training = ranking_set(rankings, template, tokenizer, room, "training", dropped)
         held_out = writable(held_out, template, "held-out", dropped)
         validation = ranking_set(held_out, template, tokenizer, room, "held-out", dropped)
+        asked = settings.normalise_prompts, settings.sampling.max_new_tokens, settings.seed
+        prompts = reference_prompts(rankings, template, reference, room, *asked, dropped)
+        texts = whole_texts(demonstrations, template, reference, room, dropped)
         dropped.write(run_dir.path / DROPPED)
-        prompts = reference_prompts(rankings, template, reference, room, settings)
-        texts = whole_texts(demonstrations, template, reference, room)
         model = earlier(shelf, start, settings.lora) if start else untrained(reference, settings.lora, settings.seed)
         if told := check_saveable(model):
             log.info("%s", told)
         data = provenance(settings.data, len(training.rankings), len({ranking.labeler for ranking in rankings}))
-        report = reward_report(train(model, training, validation, generator, settings, run_dir), settings.seed)
-        options = (settings.sampling, settings.microbatch_tokens, generator)
-        model, note = normalise(model, reference, prompts, texts, *options)
+        samples = Drawing(reference, prompts, settings.sampling, generator)
+        scored = train(model, training, validation, samples, generator, settings, run_dir)
+        report = reward_report(scored, settings.seed)
+        model, note = normalise(model, prompts, samples, texts, settings.microbatch_tokens)
         note["seed"] = settings.seed
         artefact = artefact_of(report, note, data, checkpoint, model, template, settings, run_dir)
         run_dir.save_checkpoint(partial(artefact.save, model))
@@ -124,32 +127,6 @@ def read_splits(settings: RewardSettings, dropped: Tally | None = None) -> tuple
     return training, held_out
 
 
-def whole_texts(
-    demonstrations: Sequence[Demonstration], template: Template, reference: Policy, room: int
-) -> list[list[int]]:
-    """Demonstrations that fit, as the reward model reads them."""
-    encoded = encode_demonstrations(demonstrations, template, reference.trunk.tokenizer)
-    texts = [demonstration.tokens for demonstration in encoded if len(demonstration.tokens) <= room]
-    if demonstrations and not texts:
-        raise DataError("demonstrations", f"none is as short as {room} tokens", "raise `max_tokens`")
-    return texts
-
-
-def reference_prompts(
-    rankings: Sequence[Ranking], template: Template, reference: Policy, room: int, settings: RewardSettings
-) -> list[list[int]]:
-    """`normalise_prompts` prompts of the training rankings that leave room for a response; where there are fewer,
-    they are asked again."""
-    distinct = list(dict.fromkeys(ranking.prompt for ranking in rankings))
-    encoded = encode_prompts(distinct, template, reference.trunk.tokenizer)
-    fitting = [tokens for tokens in encoded if len(tokens) + settings.sampling.max_new_tokens <= room]
-    if not fitting:
-        told = f"no prompt and a response of {settings.sampling.max_new_tokens} tokens fit into {room}"
-        raise ConfigError("sampling.max_new_tokens", told, "lower it, or raise `max_tokens`")
-    order = torch.randperm(len(fitting), generator=torch.Generator().manual_seed(settings.seed)).tolist()
-    return [fitting[order[i % len(order)]] for i in range(settings.normalise_prompts)]
-
-
 # ── training ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -157,12 +134,14 @@ def train(
     model: RewardModel,
     training: RankingSet,
     validation: RankingSet,
+    samples: Drawing,
     generator: torch.Generator,
     settings: RewardSettings,
     run_dir: RunDir,
 ) -> ScoredRankings:
     """One optimiser step for each batch of labeling tasks; a fixed sample of the held-out rankings is scored
-    `evaluations` times while it trains, and all of them at the end, which is what is returned."""
+    `evaluations` times while it trains, and all of them at the end, which is what is returned. The SFT model's
+    samples for the normalisation are drawn first, so that the time left is told of nearly the whole run."""
     if training.comparisons < FEW_COMPARISONS:
         log.warning("%d comparisons are few: expect an accuracy near that of a coin", training.comparisons)
     tasks = labeling_tasks(training.rankings)
@@ -171,10 +150,12 @@ def train(
     batches = shuffled_batches(len(tasks), settings.batch, settings.epochs, settings.seed)
     threads, smooth = RowThreads.for_model(model.trunk.model), Memory(accuracy=None)
     shown = some_of(validation, WHILE_TRAINING, settings.seed)
+    if run_dir.saved is None:
+        draw(samples)
     with model.trainable() as parameters:
         optimizer = optimizer_for(parameters, settings, threads.count)
         parts = {"model": Weights(parameters), "optimizer": optimizer, "smooth": smooth}
-        parts |= {"random": Randomness(generator)}
+        parts |= {"samples": samples, "random": Randomness(generator)}
         announce(run_dir, model.trunk.model.parameters(), parameters, threads.count)
         with Loop(run_dir, "reward", len(batches), parts, settings.save_every) as loop:
             for step in loop:

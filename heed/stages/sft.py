@@ -16,6 +16,7 @@ from heed.imitation import completions, response_loss
 from heed.imitation.examples import Examples, Records, draw_batches, encode, read_mixed_text, read_splits
 from heed.imitation.loss import backpropagate
 from heed.imitation.response_loss import ResponseLoss
+from heed.models.adapter import settled
 from heed.models.artefact import Artefact, TemplateUsed, check_saveable
 from heed.models.card import made_with
 from heed.models.checkpoint import Checkpoint, open_checkpoint
@@ -43,6 +44,7 @@ def run(settings: SFTSettings) -> Path:
     """Fine-tune a base model on demonstrations; compare its loss and its answers with the base model's."""
     check(settings)
     checkpoint = open_checkpoint(settings.model, "policy")
+    settings = settings.model_copy(update={"lora": settled(settings.lora, checkpoint)})
     tokenizer = load_tokenizer(checkpoint.path)
     template = Template.named(settings.template, tokenizer)
     sources = settings.data, settings.validation, settings.validation_share

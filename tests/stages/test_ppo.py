@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
 
 from heed.errors import CheckpointError, ConfigError, DataError
@@ -173,6 +175,28 @@ def test_missing_files_and_models_that_do_not_fit(settings: PPOSettings, tmp_pat
     with pytest.raises(CheckpointError, match="no such directory"):
         ppo.run(with_(settings, model=str(tmp_path / "nothing" / "here")))
     assert not Path(settings.output).exists()
+
+
+def test_a_reward_model_that_reads_other_tokens_is_refused_before_a_prompt_is_read(
+    settings: PPOSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = shutil.copytree(settings.reward_model, tmp_path / "other")
+    file = other / "checkpoint" / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "bos_token": "<|pad|>"}))
+    monkeypatch.setattr(ppo, "read_questions", None)
+    with pytest.raises(CheckpointError, match=r"its bos_token_id is 1, that of .*sft is 0"):
+        ppo.run(with_(settings, reward_model=str(other)))
+    assert not Path(settings.output).exists()
+
+
+def test_an_adapter_that_sft_left_is_what_the_run_says(settings: PPOSettings) -> None:
+    refused = r"lora.rank: is 8, but the adapter of .*sft, which is trained on, has 4\nhint: leave it out"
+    with pytest.raises(ConfigError, match=refused):
+        ppo.run(with_(settings, lora={"rank": 8}))
+    ppo.run(with_(settings, lora={}))
+    told = yaml.safe_load(Path(settings.output, "config.yaml").read_text())["lora"]
+    assert told == {"rank": 4, "alpha": 8.0, "targets": ["c_attn", "c_fc", "c_proj"]}
+    assert "  rank: 4\n" in Path(settings.output, "checkpoint", "README.md").read_text()
 
 
 def test_a_reward_model_of_another_template_is_refused(settings: PPOSettings, tmp_path: Path) -> None:

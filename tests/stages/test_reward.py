@@ -17,6 +17,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, GPT2
 
 from heed.data.encode import encode_demonstrations
 from heed.data.sources import read_demonstrations
+from heed.data.tally import Tally
 from heed.data.template import Template
 from heed.errors import CheckpointError, ConfigError, DataError
 from heed.models.answers import answer, score_answers
@@ -26,6 +27,8 @@ from heed.models.roles import Shelf, trained_copy
 from heed.models.scalar_head import RewardModel, new_head
 from heed.models.scores import score_texts
 from heed.models.trunk import Trunk
+from heed.preference.normalise import reference_prompts
+from heed.records import Ranking
 from heed.rows import threads
 from heed.settings.common import DataSettings, LoraSettings, OptimizerSettings, SamplingSettings
 from heed.settings.reward import EvaluateRewardSettings, RewardSettings
@@ -311,6 +314,11 @@ def test_halves_share_no_prompt_and_hold_out_the_same(sft: str, tmp_path: Path) 
 # ── the checkpoint ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def prompts_of(rankings: list[Ranking], reference: Policy, done: RewardSettings) -> list[list[int]]:
+    asked = done.normalise_prompts, done.sampling.max_new_tokens, done.seed
+    return reference_prompts(rankings, Template.named("plain"), reference, done.max_tokens, *asked, Tally())
+
+
 def test_demonstrations_average_0_and_reference_samples_have_sd_1(trained: RewardSettings) -> None:
     model = load(trained.output)
     template = Template.named("plain")
@@ -320,7 +328,7 @@ def test_demonstrations_average_0_and_reference_samples_have_sd_1(trained: Rewar
     shelf = Shelf(lambda _: torch.float32, CPU)
     reference = shelf.policy(trained.model, "sft")
     rankings, _ = reward.read_splits(trained)
-    prompts = reward.reference_prompts(rankings, template, reference, trained.max_tokens, trained)
+    prompts = prompts_of(rankings, reference, trained)
     assert len(prompts) == trained.normalise_prompts
     answers = answer(reference, prompts, trained.sampling, seed_everything(trained.seed))
     scores = score_answers(model, answers, 8)
@@ -334,7 +342,7 @@ def test_without_demonstrations_reference_samples_average_0(sft: str, tmp_path: 
     done = settings(sft, write(tmp_path / "train.jsonl", separable(24)), tmp_path / "run")
     reward.run(done)
     model, reference = load(done.output), Shelf(lambda _: torch.float32, CPU).policy(sft, "sft")
-    prompts = reward.reference_prompts(reward.read_splits(done)[0], Template.named("plain"), reference, 48, done)
+    prompts = prompts_of(reward.read_splits(done)[0], reference, done)
     answers = answer(reference, prompts, done.sampling, seed_everything(0))
     assert float(score_answers(model, answers, 8).mean()) == pytest.approx(0, abs=1e-5)
 
