@@ -75,6 +75,7 @@ COMMANDS = {
     "best-of-n": Command(
         "best_of_n:BestOfNSettings", "stages.best_of_n", "the baseline: draw n answers, keep the best"
     ),
+    "sweep": Command("sweep:SweepSettings", "flows.sweep", "a stage with every combination of some settings", "what"),
     "label": Command("label:LabelSettings", "flows.label", "the page on which people rank responses", "sources"),
     "doctor": Command(
         "doctor:DoctorSettings",

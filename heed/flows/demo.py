@@ -11,14 +11,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from heed import config
 from heed.data.hygiene import split_by_group
-from heed.errors import ConfigError
 from heed.flows.demo_report import write_report
+from heed.flows.going_on import go
+from heed.flows.place import claim
 from heed.pocket.exams import exams
 from heed.pocket.generate import demonstrations, evaluation_prompts, ppo_prompts, ranking_prompts
 from heed.pocket.labelers import LABELERS, degenerate, simulate
@@ -34,7 +33,6 @@ from heed.settings.common import (
     LoraSettings,
     OptimizerSettings,
     SamplingSettings,
-    StageSettings,
 )
 from heed.settings.demo import DemoSettings
 from heed.settings.evaluate import EvaluateSettings, SampleSettings
@@ -43,9 +41,6 @@ from heed.settings.pretrain import PretrainSettings
 from heed.settings.reward import RewardSettings
 from heed.settings.sft import SFTSettings
 from heed.stages import best_of_n, evaluate, ppo, pretrain, reward, sample, sft
-from heed.training.claim import described
-from heed.training.describe import describe_run
-from heed.training.run_dir import write_json, write_text
 
 log = logging.getLogger("heed")
 
@@ -79,7 +74,8 @@ class Place:
 def run(settings: DemoSettings) -> Path:
     """Generate the world, run every stage, judge the result by the gold score, and write report.json."""
     place, started = Place(Path(settings.output).expanduser()), time.perf_counter()
-    claim(place, settings)
+    claim(place.root, settings, "demo", "world", settings.seed)
+    (place.root / "world").mkdir(exist_ok=True)
     torch.set_num_threads(1)  # products this small: two threads took three times as long as one, waiting for each other
     told = steps(place, settings)
     for number, (sentence, do) in enumerate(told.items(), start=1):
@@ -87,35 +83,6 @@ def run(settings: DemoSettings) -> Path:
         do()
     write_report(place.root, settings, started)
     return place.root
-
-
-def claim(place: Place, settings: DemoSettings) -> None:
-    """Make the directory. Raises ConfigError, before anything is touched, where it holds something already."""
-    if place.root.is_file():
-        raise ConfigError("output", f"{place.root} is a file", "choose a directory")
-    if place.root.is_dir() and any(place.root.iterdir()):
-        if not (place.root / "world").is_dir():
-            raise ConfigError("output", f"{place.root} holds files that are not a demo's", "choose a new directory")
-        if not settings.overwrite and not settings.resume:
-            finished = (place.root / "report.json").exists()
-            hint = "" if finished else f", or go on with it: heed resume {place.root}"
-            raise ConfigError("output", f"{place.root} holds a demo", f"add --overwrite to replace it{hint}")
-    elif settings.resume:
-        raise ConfigError("resume", f"{place.root} holds no demo", "leave --resume out to begin one")
-    (place.root / "world").mkdir(parents=True, exist_ok=True)
-    write_text(
-        place.root / "config.yaml", config.dump(settings.model_copy(update={"resume": False, "overwrite": False}))
-    )
-    write_json(place.root / "flow.json", describe_run("demo", type(settings).__name__, settings.seed))
-
-
-def go(run: Callable[[Any], object], settings: StageSettings) -> None:
-    """Run a stage; where the demo goes on, a finished one is left as it is, and a stopped one goes on."""
-    before = described(Path(settings.output)) if settings.resume else {}
-    if before.get("finished"):
-        log.info("done   %s", settings.output)
-        return
-    run(settings.model_copy(update={"resume": bool(before)}))
 
 
 def steps(place: Place, settings: DemoSettings) -> dict[str, Callable[[], object]]:
