@@ -16,10 +16,11 @@ from heed.api import (
     resume,
     reward,
     sample,
+    score,
     sft,
 )
 
 __all__ = [
     "best_of_n", "demo", "diagnose", "evaluate", "evaluate_reward", "load_policy", "load_reward", "ppo", "pretrain",
-    "read_run", "resume", "reward", "sample", "sft",
+    "read_run", "resume", "reward", "sample", "score", "sft",
 ]  # fmt: skip

@@ -59,6 +59,11 @@ def evaluate_reward(recipe: RecipePath = None, **settings: Any) -> Path:
     return _run("evaluate-reward", recipe, settings)
 
 
+def score(recipe: RecipePath = None, **settings: Any) -> Path:
+    """Every response of `data` with its score by a reward `model`; the pairs that it gets wrong."""
+    return _run("score", recipe, settings)
+
+
 def ppo(recipe: RecipePath = None, **settings: Any) -> Path:
     """Step 3: the SFT `model`, a `reward_model` and `prompts` → a better policy."""
     return _run("ppo", recipe, settings)

@@ -28,7 +28,7 @@ from rich.text import Text
 from heed import config
 from heed.errors import ConfigError, HeedError
 from heed.recipe import nearest
-from heed.settings.common import DataSettings
+from heed.settings.common import DataSettings, StageSettings
 
 QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -72,11 +72,17 @@ COMMANDS = {
     "evaluate-reward": Command(
         "reward:EvaluateRewardSettings", "stages.evaluate_reward", "a reward model on held-out comparisons"
     ),
+    "score": Command(
+        "reward:ScoreSettings", "stages.score", "every response with its score; the pairs a reward model gets wrong"
+    ),
     "best-of-n": Command(
         "best_of_n:BestOfNSettings", "stages.best_of_n", "the baseline: draw n answers, keep the best"
     ),
     "sweep": Command("sweep:SweepSettings", "flows.sweep", "a stage with every combination of some settings", "what"),
     "label": Command("label:LabelSettings", "flows.label", "the page on which people rank responses", "sources"),
+    "loop": Command(
+        "loop:LoopSettings", "flows.loop", "labels → reward model → PPO → new tasks, again and again", "run"
+    ),
     "doctor": Command(
         "doctor:DoctorSettings",
         "stages.doctor",
@@ -242,6 +248,9 @@ def _rows(setting: str, described: FieldInfo, whole: bool) -> Iterator[tuple[str
     group = described.annotation
     if not config.is_group(group):
         yield f"--{setting}", _shown(described.default), described.description or ""
+        return
+    if issubclass(group, StageSettings) and not whole:  # a stage's settings inside a flow's
+        yield f"--{setting}.…", "", described.description or ""
         return
     meaning = described.description or (group.__doc__ or "").partition("\n")[0].partition(". ")[0].rstrip(".")
     defaults = dict(described.default)

@@ -23,7 +23,7 @@ from heed.labeling.assignment import Policy
 from heed.labeling.desk import Desk
 from heed.labeling.doors import Site
 from heed.labeling.export_rows import Export
-from heed.labeling.files import DEMONSTRATIONS, RANKINGS, kept_up_to_date, write_files
+from heed.labeling.files import DATABASE, DEMONSTRATIONS, RANKINGS, kept_up_to_date, place_of, write_files
 from heed.labeling.interview import Models
 from heed.labeling.security import Sessions, installation_secret
 from heed.labeling.simulated import SimulatedLabeler, Taste, by_length
@@ -34,7 +34,7 @@ from heed.labeling.store.tasks import NewTask
 from heed.settings.label import LabelSettings
 
 log = logging.getLogger("heed")
-OWNER, DATABASE, SECRET = "owner", "labels.sqlite", "labels.secret"
+OWNER, SECRET = "owner", "labels.secret"
 LONGEST_NAME = 80
 LOCAL = ("127.0.0.1", "localhost", "[::1]", "::1")
 
@@ -70,11 +70,7 @@ def place(settings: LabelSettings) -> Path:
         return Path(settings.output).expanduser()
     if not settings.sources:
         raise ConfigError("sources", "nothing to label is named", "write heed label RUN_OR_FILE")
-    first = Path(sources.file_of(settings.sources[0])).expanduser()
-    if (first.parent / "run.json").exists():
-        return first.parent
-    beside = first.parent if first.exists() else Path()  # a data set of the hub has no place here
-    return beside / f"{first.name.partition('.')[0] or first.name}.labels"
+    return place_of(settings.sources[0])
 
 
 def export(settings: LabelSettings, directory: Path) -> None:

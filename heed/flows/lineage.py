@@ -10,6 +10,9 @@ from heed.models.checkpoint import Checkpoint, open_checkpoint
 from heed.models.lineage import fingerprint
 from heed.settings.lineage import LineageSettings
 
+ROLES = {"from": "trained from", "start_from": "went on from", "reward_model": "against"}
+HIGHEST = 5  # directories above a run in which the models before it are looked for
+
 
 def run(settings: LineageSettings) -> None:
     """Print a line for each model and each source of data, the newest first."""
@@ -24,7 +27,7 @@ def chain(checkpoint: Checkpoint, depth: int = 0) -> Iterator[str]:
     yield f"{indent}{Path(checkpoint.name).name}  {checkpoint.kind} model ({stage}), weights {fingerprint(checkpoint)}"
     if data := about.get("data"):
         yield f"{indent}    data: {in_words(data)}"
-    for role, name in (("from", "trained from"), ("reward_model", "against")):
+    for role, name in ROLES.items():
         if came := about.get(role):
             yield f"{indent}    {name} {came['name']} ({came['stage']}), weights {came['fingerprint']}"
             if beside := found_beside(checkpoint, came):
@@ -34,16 +37,19 @@ def chain(checkpoint: Checkpoint, depth: int = 0) -> Iterator[str]:
 def in_words(data: Mapping[str, Any]) -> str:
     """`rankings.jsonl, 1,200 rows by 5 labelers, sha256 0123…`."""
     people = f" by {data['labelers']} labelers" if data.get("labelers") else ""
+    people += f" ({', '.join(data['labeled_by'])})" if data.get("labeled_by") else ""
     digest = f", sha256 {data['sha256'][:16]}" if "sha256" in data else ""
     return f"{data['name']}, {data['rows']:,} rows{people}{digest}"
 
 
 def found_beside(checkpoint: Checkpoint, came: Mapping[str, Any]) -> Checkpoint | None:
-    """The run that a model came from, if it still lies beside this one and has the weights that it had then."""
-    path = Path(checkpoint.path)
-    run = path.parent if path.name == "checkpoint" else path
-    place = run.parent / str(came["name"])
-    if not (place / "run.json").exists() or not (place / "checkpoint").is_dir():
-        return None
-    found = open_checkpoint(str(place))
-    return found if fingerprint(found) == came["fingerprint"] else None
+    """The run that a model came from, if it still lies beside this one, or beside a directory that this one is in (the
+    rounds of `heed loop` are), and has the weights that it had then."""
+    path = Path(checkpoint.path).resolve()
+    for above in (path.parent if path.name == "checkpoint" else path).parents[:HIGHEST]:
+        for place in (above / str(came["name"]), *above.glob(f"round-*/{came['name']}")):
+            if (place / "run.json").exists() and (place / "checkpoint").is_dir():
+                found = open_checkpoint(str(place))
+                if fingerprint(found) == came["fingerprint"]:
+                    return found
+    return None

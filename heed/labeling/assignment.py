@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
@@ -50,11 +50,14 @@ class Policy:
         return KINDS[self.mode]
 
 
-def ask(connection: Connection, policy: Policy, groups: Iterable[LabelerGroup]) -> None:
-    """Ask for the policy's number of answers to every task, of each group of labelers."""
+def ask(
+    connection: Connection, policy: Policy, groups: Iterable[LabelerGroup], only: Collection[int] | None = None
+) -> None:
+    """Ask for the policy's number of answers to every task, or to `only` these, of each group of labelers."""
     wanted = {
         number: policy.reviewers if _share(key) < policy.overlap else 1
         for number, key in tasks.keys(connection).items()
+        if only is None or number in only
     }
     for group in groups:
         tasks.want(connection, group, wanted)

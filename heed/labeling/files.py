@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from heed.labeling import exports
+from heed.labeling import exports, sources
 from heed.labeling.export_rows import Export
 from heed.labeling.store import reading
 from heed.labeling.store.database import Database
 
+DATABASE = "labels.sqlite"
 RANKINGS, HELD_OUT, DEMONSTRATIONS = "rankings.jsonl", "rankings.held-out.jsonl", "demonstrations.jsonl"
 EVERY = 10.0  # seconds between looks whether something changed
 FILES = {
@@ -23,6 +24,17 @@ FILES = {
     HELD_OUT: Export(group="held_out"),
     DEMONSTRATIONS: Export(format="demonstrations"),
 }
+
+
+def place_of(source: str) -> Path:
+    """The directory of the labels of a source: a run's own, or one beside the file that is labeled."""
+    if (Path(source).expanduser() / DATABASE).exists():
+        return Path(source).expanduser()
+    first = Path(sources.file_of(source)).expanduser()
+    if (first.parent / "run.json").exists():
+        return first.parent
+    beside = first.parent if first.exists() else Path()  # a data set of the hub has no place here
+    return beside / f"{first.name.partition('.')[0] or first.name}.labels"
 
 
 def write_files(database: Database, directory: Path) -> dict[str, int]:

@@ -23,8 +23,8 @@ from heed.records import Dialogue, Ranking, group_of, read_jsonl
 from heed.settings.common import DataSettings
 from heed.words import clean, short
 
-HAVE = ("candidates.jsonl", "samples.jsonl", "sample/candidates.jsonl")
-"""What is labeled of a run: what `heed sample` wrote, what `heed evaluate` wrote, what the demo's sampling wrote."""
+HAVE = ("candidates.jsonl", "samples.jsonl", "wrong.jsonl", "sample/candidates.jsonl")
+"""What is labeled of a run: what `heed sample`, `evaluate` or `score` wrote, what the demo's sampling wrote."""
 
 NUMBERED = re.compile(
     r"^(?:response|completion|answer|output|text|generation|candidate)[-_ ]?(\d+|[a-i])$", re.IGNORECASE

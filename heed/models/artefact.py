@@ -14,7 +14,7 @@ from heed.errors import CheckpointError, HeedError
 from heed.models.card import Card, write_card
 from heed.models.checkpoint import HEAD, Checkpoint, write_metadata
 from heed.models.layout import layout_of
-from heed.models.lineage import parent
+from heed.models.lineage import merged, parent
 from heed.models.policy import Policy, save_policy
 from heed.models.publish import write_generation_files, write_tokenizer
 from heed.models.readout import FAILURES
@@ -80,6 +80,8 @@ class Artefact:
             about |= {"base": self.base, "base_hash": self.base_hash}
         if self.start:
             about["from"] = parent(self.start)
+        if rankings := merged(about.get("rankings", []), self.start.rankings if self.start else []):
+            about["rankings"] = rankings
         if isinstance(model, ScalarModel):
             about["reward"] = {**about.get("reward", {}), "gain": model.gain, "bias": model.bias}
         return about

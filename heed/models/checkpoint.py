@@ -60,6 +60,12 @@ class Checkpoint:
         return self.base or self.path
 
     @property
+    def rankings(self) -> list[dict[str, Any]]:
+        """The people's rankings that it came from, whether by its own training or that of the models before it."""
+        found = self.metadata.get("rankings", [])
+        return found if isinstance(found, list) else []
+
+    @property
     def template(self) -> str | None:
         """Name of the template that the model was trained with; None for a model from elsewhere."""
         name: str | None = self.metadata.get("template", {}).get("name")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,17 @@ def fingerprint(checkpoint: Checkpoint) -> str | None:
 def parent(checkpoint: Checkpoint) -> dict[str, Any]:
     """What `heed.json` says under `from` of the checkpoint that a model was trained from."""
     return {"name": Path(checkpoint.name).name, "stage": checkpoint.stage, "fingerprint": fingerprint(checkpoint)}
+
+
+def judged_by(reward: Checkpoint) -> dict[str, Any]:
+    """What `heed.json` says of the reward model that a policy was trained against, and of the rankings behind it."""
+    return {"reward_model": parent(reward), "rankings": reward.rankings}
+
+
+def merged(*found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Sources of rankings, each once: those with the same content are the same, whatever the file was called."""
+    together = {source.get("sha256", source.get("name")): dict(source) for some in found for source in some}
+    return list(together.values())
 
 
 def lineage(sft: Checkpoint, reward: Checkpoint | None = None) -> list[str]:

@@ -15,7 +15,12 @@ from heed.config import fields
 from heed.report.blocks import Table
 from heed.report.read import STAGES, Run
 
-HOMES = {"SampleSettings": "evaluate", "EvaluateRewardSettings": "reward", "BestOfNSettings": "best_of_n"}
+HOMES = {
+    "SampleSettings": "evaluate",
+    "EvaluateRewardSettings": "reward",
+    "ScoreSettings": "reward",
+    "BestOfNSettings": "best_of_n",
+}
 PLACE = ("output", "overwrite")  # where a run lies says nothing about what it does
 SEED = "seed"
 REQUIRED = "required"

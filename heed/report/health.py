@@ -197,6 +197,7 @@ SIGNS: dict[str, Callable[[Run], Iterator[Note]]] = {
     "sft": held_out_loss,
     "reward": agreement,
     "evaluate-reward": agreement,
+    "score": agreement,
     "ppo": gain,
     "evaluate": comparison,
 }

@@ -17,7 +17,7 @@ from heed.report.sections import frontier_section, of_evaluation, of_reward
 from heed.report.single import facts, sample_section
 from heed.report.words import DASH, duration, slug
 
-ORDER = ("pretrain", "sft", "sample", "reward", "ppo", "best-of-n", "evaluate", "evaluate-reward", "run")
+ORDER = ("pretrain", "sft", "sample", "reward", "ppo", "best-of-n", "evaluate", "evaluate-reward", "score", "run")
 DID = {
     "pretrain": "a small transformer learned a language from plain text",
     "sft": "it learned to answer from demonstrations",
@@ -27,6 +27,7 @@ DID = {
     "best-of-n": "the baseline without training: draw n answers, keep the best",
     "evaluate": "all models answered the same new questions",
     "evaluate-reward": "the reward model was tested on held-out comparisons",
+    "score": "a reward model's scores, and the pairs that it gets wrong",
     "run": "",
 }
 HEADLINES = {
@@ -34,6 +35,7 @@ HEADLINES = {
     "sft": ("held-out loss", "validation_loss", "after"),
     "reward": ("accuracy", "accuracy"),
     "evaluate-reward": ("accuracy", "accuracy"),
+    "score": ("accuracy", "accuracy"),
     "ppo": ("gain in score", "score", "difference"),
     "sample": ("all answers different", "all_different"),
 }
@@ -151,7 +153,7 @@ def _of_the_rest(runs: Sequence[Run]) -> Iterator[Section]:
         if run.stage in ("pretrain", "sft"):
             charts = course.charts(run, course.LOSSES, slug(f"{run.name}-"))
             yield Section(slug(f"{run.name}-loss"), f"{run.name}: loss", [Panels(charts)] if charts else [])
-        if run.stage in ("reward", "evaluate-reward"):
+        if run.stage in ("reward", "evaluate-reward", "score"):
             yield from _named(run, list(of_reward(run, slug(f"{run.name}-"))))
         if run.stage == "evaluate":
             yield from _named(

@@ -34,6 +34,7 @@ STAGES = {
     "EvaluateSettings": "evaluate",
     "EvaluateRewardSettings": "evaluate-reward",
     "BestOfNSettings": "best-of-n",
+    "ScoreSettings": "score",
 }
 """The stage that a run's settings belong to."""
 

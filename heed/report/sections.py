@@ -14,7 +14,7 @@ from heed.report.read import Run, number
 from heed.report.samples import in_order
 from heed.report.words import is_figure, short
 
-BY_BATCH = ("sample", "best-of-n", "evaluate", "evaluate-reward")
+BY_BATCH = ("sample", "best-of-n", "evaluate", "evaluate-reward", "score")
 """Stages whose rows are batches or models, not steps of learning: a curve over them says nothing."""
 
 
@@ -265,6 +265,7 @@ OF_STAGE: dict[str, Callable[[Run, str], Iterator[Section]]] = {
     "sft": of_text,
     "reward": of_reward,
     "evaluate-reward": of_reward,
+    "score": of_reward,
     "ppo": of_ppo,
     "evaluate": of_evaluation,
     "best-of-n": of_best_of_n,

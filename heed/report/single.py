@@ -20,6 +20,7 @@ SENTENCES = {
     "ppo": "PPO: prompts and a reward model → a better policy",
     "evaluate": "Evaluation: checkpoints side by side on held-out prompts",
     "evaluate-reward": "A reward model on held-out comparisons",
+    "score": "A reward model's scores, and the pairs that it gets wrong",
     "best-of-n": "Best of n: draw n answers, keep the best",
     "run": "A run",
 }
@@ -30,6 +31,8 @@ FILES = {
     "timings.jsonl": "seconds and rates of each step",
     "samples.jsonl": "prompts and answers",
     "candidates.jsonl": "prompts with several answers each, to be ranked",
+    "scores.jsonl": "every response with its score",
+    "wrong.jsonl": "pairs that the reward model gets wrong, to be ranked again",
     "findings.jsonl": "what the doctor found, each time",
     "report.json": "the figures at the end, with their intervals",
     "checkpoint/": "the model",

@@ -76,3 +76,16 @@ class EvaluateRewardSettings(StageSettings):
     microbatch_tokens: int = Field(
         8192, ge=1, description="padded tokens in one forward pass; changes speed and memory only"
     )
+
+
+class ScoreSettings(EvaluateRewardSettings):
+    """Every response with its score, and the pairs that a reward model gets wrong."""
+
+    data: DataSettings = Field(
+        DataSettings(), description="rankings, comparisons, or candidates that nobody has ranked"
+    )
+    queue: str = Field(
+        "", description="labels that get the worst mistakes as new tasks: what `heed label` was started with, or an URL"
+    )
+    queue_most: int = Field(20, ge=1, description="tasks that are queued at most, the worst mistakes first")
+    queue_mode: Literal["rank", "pairwise"] = Field("rank", description="the mode in which `heed label` serves them")

@@ -24,7 +24,7 @@ from heed.models.artefact import Artefact, TemplateUsed, check_saveable, save_pa
 from heed.models.card import made_with
 from heed.models.checkpoint import Checkpoint, open_checkpoint
 from heed.models.external_reward import ExternalReward
-from heed.models.lineage import lineage, parent
+from heed.models.lineage import judged_by, lineage
 from heed.models.load import context_length, load_config, load_tokenizer
 from heed.models.reader import require_same_reader
 from heed.models.roles import Roles, Shelf, load_roles, weight_count
@@ -262,8 +262,8 @@ def keep(ppo: Prepared, settings: PPOSettings, report: dict[str, Any], run_dir: 
 def save(ppo: Prepared, settings: PPOSettings, report: dict[str, Any], run_dir: RunDir, path: Path) -> None:
     """The policy as the checkpoint itself, the averaged policy in `ema/`, the value model in `value/`."""
     trunk, template, sft = ppo.roles.policy.trunk, ppo.worker.template, ppo.inputs.sft
-    notes = {"data": provenance(settings.prompts, len(ppo.inputs.questions))}
-    notes |= {"reward_model": parent(ppo.inputs.reward)} if ppo.inputs.reward else {}
+    notes: dict[str, Any] = {"data": provenance(settings.prompts, len(ppo.inputs.questions))}
+    notes |= judged_by(ppo.inputs.reward) if ppo.inputs.reward else {}
     artefact = Artefact(
         stage="ppo",
         title=Path(settings.output).name,

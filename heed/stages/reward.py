@@ -24,6 +24,7 @@ from heed.models.answers import Drawing
 from heed.models.artefact import Artefact, TemplateUsed, check_saveable
 from heed.models.card import made_with
 from heed.models.checkpoint import Checkpoint, open_checkpoint
+from heed.models.lineage import parent
 from heed.models.roles import Shelf, weight_count
 from heed.models.scalar_head import RewardModel
 from heed.models.scores import score_rankings
@@ -83,13 +84,15 @@ def run(settings: RewardSettings) -> Path:
         model = earlier(shelf, start, settings.lora) if start else untrained(reference, settings.lora, settings.seed)
         if told := check_saveable(model):
             log.info("%s", told)
-        data = provenance(settings.data, len(training.rankings), len({ranking.labeler for ranking in rankings}))
+        data = provenance(settings.data, len(training.rankings), {ranking.labeler for ranking in rankings})
+        came = {"data": data, "rankings": [data, *(start.rankings if start else [])]}
+        came |= {"start_from": parent(start)} if start else {}
         samples = Drawing(reference, prompts, settings.sampling, generator)
         scored = train(model, training, validation, samples, generator, settings, run_dir)
         report = reward_report(scored, settings.seed)
         model, note = normalise(model, prompts, samples, texts, settings.microbatch_tokens)
         note["seed"] = settings.seed
-        artefact = artefact_of(report, note, data, checkpoint, model, template, settings, run_dir)
+        artefact = artefact_of(report, note, came, checkpoint, model, template, settings, run_dir)
         run_dir.save_checkpoint(partial(artefact.save, model))
         lost = {"training": training.lost, "held_out": validation.lost}
         run_dir.write_json("report.json", {**report, "dropped": lost, "normalisation": note})
@@ -206,7 +209,7 @@ def figures(scored: ScoredRankings, seed: int) -> dict[str, float]:
 def artefact_of(
     report: dict[str, Any],
     note: dict[str, Any],
-    data: dict[str, Any],
+    came: dict[str, Any],
     checkpoint: Checkpoint,
     model: RewardModel,
     template: Template,
@@ -229,6 +232,6 @@ def artefact_of(
         base=model.trunk.name,
         base_hash=model.trunk.hash,
         figures=headline(report),
-        notes={"reward": note, "data": data},
+        notes={"reward": note, **came},
         start=checkpoint,
     )

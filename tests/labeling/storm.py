@@ -81,6 +81,7 @@ class Storm:
     acknowledged: dict[str, list[Answered]] = field(default_factory=dict)
     took: list[tuple[float, float]] = field(default_factory=list)  # (when it was acknowledged, seconds)
     outages: list[tuple[float, float]] = field(default_factory=list)
+    deaths: dict[str, BaseException] = field(default_factory=dict)  # labelers who could not go on, and why
     seconds: float = 0.0
 
     @property
@@ -99,13 +100,15 @@ class Storm:
 def storm(server: Server, names: Sequence[str], submissions: int, kills: int, think: float, seed: int = 0) -> Storm:
     """Let labelers work until so many submissions are acknowledged, killing the server `kills` times on the way.
 
-    Thinking takes `think` seconds on average, from half to one and a half of it.
+    Thinking takes `think` seconds on average, from half to one and a half of it. Raises StormError where a labeler died,
+    or where so little was acknowledged that nothing could have been lost.
     """
     found, enough = Storm(), threading.Event()
     links = server.start("--invite", *names)
     taste, began = by_length(1), time.monotonic()
     crew = [
-        threading.Thread(target=_work, args=(found, name, links[name], taste, think, seed, enough)) for name in names
+        threading.Thread(target=_live, args=(found, name, links[name], taste, think, seed, enough), daemon=True)
+        for name in names
     ]
     for each in crew:
         each.start()
@@ -120,7 +123,33 @@ def storm(server: Server, names: Sequence[str], submissions: int, kills: int, th
     for each in crew:
         each.join()
     found.seconds = time.monotonic() - began
+    _refuse_empty(found, names, submissions)
     return found
+
+
+class StormError(AssertionError):
+    """A storm that proves nothing."""
+
+
+def _refuse_empty(found: Storm, names: Sequence[str], submissions: int) -> None:
+    _refuse_deaths(found)
+    idle = [name for name in names if not found.acknowledged.get(name)]
+    if idle:
+        raise StormError(f"nothing was acknowledged to {', '.join(idle)}: nothing of theirs could have been lost")
+    if found.total < submissions:
+        raise StormError(f"{found.total} submissions were acknowledged, not {submissions}: were there enough tasks?")
+
+
+def _refuse_deaths(found: Storm) -> None:
+    for name, reason in list(found.deaths.items()):
+        raise StormError(f"{name} died: {type(reason).__name__}: {reason}") from reason
+
+
+def _live(found: Storm, name: str, link: str, taste: Taste, think: float, seed: int, enough: threading.Event) -> None:
+    try:
+        _work(found, name, link, taste, think, seed, enough)
+    except BaseException as reason:  # a thread that fails says so to nobody
+        found.deaths[name] = reason
 
 
 def _work(found: Storm, name: str, link: str, taste: Taste, think: float, seed: int, enough: threading.Event) -> None:
@@ -137,7 +166,9 @@ def _work(found: Storm, name: str, link: str, taste: Taste, think: float, seed: 
 
 def _wait(found: Storm, submissions: int, crew: Sequence[threading.Thread]) -> None:
     while found.total < submissions and any(each.is_alive() for each in crew):
+        _refuse_deaths(found)
         time.sleep(0.01)
+    _refuse_deaths(found)
 
 
 @dataclass(frozen=True)

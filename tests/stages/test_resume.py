@@ -19,9 +19,9 @@ from heed.settings.common import DecaySettings, LoraSettings, OptimizerSettings,
 from heed.settings.evaluate import EvaluateSettings, SampleSettings
 from heed.settings.ppo import PPOSettings, PtxSettings
 from heed.settings.pretrain import PretrainSettings
-from heed.settings.reward import EvaluateRewardSettings, RewardSettings
+from heed.settings.reward import EvaluateRewardSettings, RewardSettings, ScoreSettings
 from heed.settings.sft import SFTSettings
-from heed.stages import best_of_n, evaluate, evaluate_reward, ppo, pretrain, reward, sample, sft
+from heed.stages import best_of_n, evaluate, evaluate_reward, ppo, pretrain, reward, sample, score, sft
 from heed.training.loop import Loop
 
 LORA, FULL = LoraSettings(rank=4, alpha=8), LoraSettings(rank=0)
@@ -111,6 +111,10 @@ def evaluate_reward_settings(place: Path) -> EvaluateRewardSettings:
     )
 
 
+def score_settings(place: Path) -> ScoreSettings:
+    return ScoreSettings(**evaluate_reward_settings(place).model_dump())
+
+
 STAGES: dict[str, tuple[Callable[[Any], object], Callable[[Path, Path], StageSettings]]] = {
     "pretrain": (pretrain.run, lambda place, base: pretrain_settings(place)),
     "pretrain, adamw": (pretrain.run, lambda place, base: pretrain_settings(place, method="adamw")),
@@ -125,6 +129,7 @@ STAGES: dict[str, tuple[Callable[[Any], object], Callable[[Path, Path], StageSet
     "best-of-n": (best_of_n.run, lambda place, base: best_of_n_settings(place)),
     "evaluate": (evaluate.run, lambda place, base: evaluate_settings(place)),
     "evaluate-reward": (evaluate_reward.run, lambda place, base: evaluate_reward_settings(place)),
+    "score": (score.run, lambda place, base: score_settings(place)),
 }
 
 
