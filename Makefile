@@ -21,7 +21,7 @@ export HF_HUB_DISABLE_TELEMETRY = 1
 FUZZ      ?= 1000
 
 .PHONY: help setup programs test lint check fix chaos fuzz mutants doctor-table doctor-foreign architectures demo bench doctor-cost \
-        label-load device notebook wheel-test clean
+        label-load taste device notebook wheel-test clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST)
@@ -88,6 +88,9 @@ doctor-cost: $(READY) ## what the doctor's live checks cost: PPO steps with and 
 
 label-load: $(READY) ## 50 simulated labelers, 5,000 submissions, the server killed ten times; and a broken server that must be found out
 	$(BIN)/python benchmarks/label_load.py
+
+taste: $(READY) ## three simulated tastes label 20 to 150 tasks over HTTP, then heed loop: does the policy follow? (an hour; DEMO=runs/demo)
+	$(BIN)/python experiments/taste/transfer.py --demo $(or $(DEMO),runs/demo) --figure docs/figures/taste.svg
 
 device: $(READY) ## on a machine with an accelerator: device tests, demo, PPO in bfloat16, resume, beside the processor
 	PYTHON=$(BIN)/python benchmarks/device.sh

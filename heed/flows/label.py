@@ -193,8 +193,10 @@ def _work(link: str, taste: Taste) -> None:
 def _taste(settings: LabelSettings, number: int) -> Taste:
     if settings.simulate in ("short", "long"):
         return by_length(-1 if settings.simulate == "short" else 1)
-    from heed.pocket.tastes import by_chance, by_gold  # with numpy
+    from heed.pocket.tastes import TASTES, by_chance, by_gold, by_liking  # with numpy
 
+    if settings.simulate in TASTES:
+        return by_liking(settings.simulate, settings.seed + number)
     return by_gold(settings.seed, number) if settings.simulate == "gold" else by_chance(settings.seed, number)
 
 

@@ -87,6 +87,6 @@ class LabelSettings(Settings):
     no_browser: bool = Field(False, description="print the link without opening a browser")
 
     export: ExportSettings = ExportSettings()
-    simulate: Literal["", "gold", "short", "long", "random"] = Field(
+    simulate: Literal["", "gold", "curt", "courteous", "thorough", "short", "long", "random"] = Field(
         "", description="simulated labelers of this taste answer everything over HTTP, then the server stops"
     )

@@ -18,7 +18,9 @@ def answers(many: int) -> Iterator[Answered]:
     return (Answered(task, ("a", "b"), (1, 2), 0.01) for task in range(many))
 
 
-def weather(monkeypatch: pytest.MonkeyPatch, work: Callable[[str], Iterator[Answered]], submissions: int) -> storms.Storm:
+def weather(
+    monkeypatch: pytest.MonkeyPatch, work: Callable[[str], Iterator[Answered]], submissions: int
+) -> storms.Storm:
     """A storm over labelers who do as `work` says; no server is needed for that."""
 
     def labeler(link: str, taste: object, patience: float) -> SimpleNamespace:
