@@ -20,7 +20,8 @@ def draw(cells: Sequence[dict[str, Any]], path: Path) -> None:
     tastes = list(dict.fromkeys(cell["taste"] for cell in sorted(cells, key=lambda cell: cell["taste"])))
     parts = [piece for place, taste in enumerate(tastes) for piece in panel(taste, cells, place * WIDTH)]
     width = WIDTH * len(tastes)
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {HEIGHT}" font-family="sans-serif" font-size="11">'
+    box = f'viewBox="0 0 {width} {HEIGHT}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {box} font-family="sans-serif" font-size="11">'
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join([head, f'<rect width="{width}" height="{HEIGHT}" fill="#fff"/>', *parts, "</svg>\n"]))
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from heed.data.sources import read_prompts
 from heed.errors import ConfigError
@@ -36,6 +36,7 @@ ABOUT, DONE, CHOSEN, CORRECTIONS = f"{RANKINGS}.about.json", "round.json", "chos
 FEWEST = 8  # ranked prompts: two halves of them, and some that are held out
 HALVES = "first", "second"
 Row = dict[str, Any]
+S = TypeVar("S", bound=StageSettings)
 
 
 @dataclass(frozen=True)
@@ -191,9 +192,8 @@ class Round:
         limits = {"max_tokens": own.max_tokens, "microbatch_tokens": own.microbatch_tokens}
         return self._with(base, name, data=DataSettings(path=str(self.path / data)), **limits)
 
-    def _with(self, settings: Any, name: str, **own: object) -> Any:
+    def _with(self, settings: S, name: str, **own: object) -> S:
         """A stage's settings in its place in the round."""
-        assert isinstance(settings, StageSettings)
         shared = {"output": self.run(name), "seed": self.settings.seed + self.number - 1, "resume": True}
         return settings.model_copy(update={**shared, "device": self.settings.device, **own})
 

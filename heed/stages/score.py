@@ -120,7 +120,7 @@ def worst_pairs(rows: Sequence[Row]) -> list[Row]:
     worst: dict[str, Row] = {}
     for row in rows:
         for i, j in row["wrong"]:
-            pair = {name: row[name] for name in ("prompt", "source", "group") if name in row}
+            pair: Row = {name: row[name] for name in ("prompt", "source", "group") if name in row}
             pair |= {name: [row[name][i], row[name][j]] for name in ("responses", "finished", "scores")}
             pair["margin"] = row["scores"][j] - row["scores"][i]
             key = json.dumps(row["prompt"])

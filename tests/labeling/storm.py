@@ -100,8 +100,8 @@ class Storm:
 def storm(server: Server, names: Sequence[str], submissions: int, kills: int, think: float, seed: int = 0) -> Storm:
     """Let labelers work until so many submissions are acknowledged, killing the server `kills` times on the way.
 
-    Thinking takes `think` seconds on average, from half to one and a half of it. Raises StormError where a labeler died,
-    or where so little was acknowledged that nothing could have been lost.
+    Thinking takes `think` seconds on average, from half to one and a half of it. Raises StormError where a labeler
+    died, or where so little was acknowledged that nothing could have been lost.
     """
     found, enough = Storm(), threading.Event()
     links = server.start("--invite", *names)
