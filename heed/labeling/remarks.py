@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterator
 
 from heed.labeling.agreement import PAPER_AGREEMENT, Labeler, Quality
+from heed.labeling.questions import FLAGS
 
 LONGER_WINS = 0.6
 """Share of pairs from which on the longer response wins strikingly often."""
@@ -13,6 +14,11 @@ GOLD_EXPECTED = 0.75
 """Share of gold pairs that a labeler should order rightly: the soft cut of the paper's screening (appendix B.1)."""
 ENOUGH_ANSWERS = 10
 """Answers before somebody's speed is remarked upon."""
+
+CHANCE_ALPHA = 0.1
+"""Krippendorff's α of a flag below which its meaning is not shared."""
+ENOUGH_FOR_FLAGS = 40
+"""Answers before a flag is remarked upon."""
 
 
 def remarks(found: Quality) -> list[str]:
@@ -31,6 +37,13 @@ def remarks(found: Quality) -> list[str]:
             told.append(f"Card {chr(ord('A') + slot)} wins {share.estimate:.0%} of its pairs, {often} than chance.")
     if found.longer.low > LONGER_WINS:
         told.append(f"The longer response wins {found.longer.estimate:.0%} of pairs: is it length that people judge?")
+    if found.answers >= ENOUGH_FOR_FLAGS:
+        told += [
+            f"About “{FLAGS.get(flag, flag)}” labelers agree hardly more than by chance (α {alpha:.2f}): the guidelines "
+            "should say when it applies."
+            for flag, alpha in found.alpha_flags.items()
+            if alpha < CHANCE_ALPHA
+        ]
     usual = [row.seconds for row in found.labelers if row.seconds is not None]
     return told + [said for row in found.labelers for said in _of_labeler(row, statistics.median(usual or [0]))]
 

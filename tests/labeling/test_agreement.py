@@ -246,5 +246,18 @@ def test_remarks_name_what_is_wrong_and_nothing_else() -> None:
     assert "agree on 50%" in remarks(quality(at_odds))[0]
 
 
+def test_a_flag_whose_meaning_nobody_shares_is_remarked_upon() -> None:
+    """Both flag every fourth of the first response as false, never the same one; as opinion they flag the same."""
+    told = []
+    for i in range(40):
+        for k, name in enumerate(("one", "two")):
+            first = {"hallucination"} if i % 4 == k else set()
+            flags = (frozenset(first | ({"opinion"} if i % 3 else set())), frozenset[str]())
+            told.append(Judgement(f"t{i}", name, ranks=(1, 2) if i % 2 else (2, 1), flags=flags))
+    (said,) = [line for line in remarks(quality(told)) if "by chance" in line]
+    assert "“Hallucination”" in said
+    assert not any("by chance" in line for line in remarks(quality(told[:30]))), "too few answers to say so"
+
+
 def test_remark_that_nothing_can_be_said() -> None:
     assert "agreement is unknown" in remarks(quality([ANNA]))[0]
