@@ -257,7 +257,9 @@ def _rows(setting: str, described: FieldInfo, whole: bool) -> Iterator[tuple[str
     inside = ", ".join(f"{name} {_shown(value)}" for name, value in defaults.items())
     yield f"--{setting}.…", "", meaning if whole else f"{meaning} ({inside})"
     for name, inner in group.model_fields.items() if whole else ():
-        yield f"  --{setting}.{name}", _shown(defaults[name]), inner.description or ""
+        own = FieldInfo.from_annotated_attribute(inner.annotation, defaults[name])
+        own.description = inner.description
+        yield from ((f"  {flag}", default, told) for flag, default, told in _rows(f"{setting}.{name}", own, whole))
 
 
 def _shown(default: object) -> str:

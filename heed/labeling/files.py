@@ -6,19 +6,28 @@ and are whole at every moment; `heed reward` and `heed sft` read them.
 
 from __future__ import annotations
 
+import json
+import logging
+import os
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+from heed.errors import HeedError
 from heed.labeling import exports, sources
 from heed.labeling.export_rows import Export
 from heed.labeling.store import reading
 from heed.labeling.store.database import Database
 
+log = logging.getLogger("heed")
 DATABASE = "labels.sqlite"
 RANKINGS, HELD_OUT, DEMONSTRATIONS = "rankings.jsonl", "rankings.held-out.jsonl", "demonstrations.jsonl"
 EVERY = 10.0  # seconds between looks whether something changed
+SHARE = 10.0  # times as long as the last writing took, between looks at least
 FILES = {
     RANKINGS: Export(),
     HELD_OUT: Export(group="held_out"),
@@ -64,10 +73,41 @@ def kept_up_to_date(database: Database, directory: Path) -> Iterator[None]:
 
 
 def _follow(database: Database, directory: Path, over: threading.Event) -> None:
-    written = -1
-    while not over.wait(EVERY):
+    written, pause = -1, EVERY
+    while not over.wait(pause):
         with database.read() as connection:
             last = reading.last_event(connection)
         if last != written:
-            write_files(database, directory)
-            written = last
+            began = time.monotonic()
+            written = last if _write_in_a_process(database, directory) else written
+            pause = max(EVERY, SHARE * (time.monotonic() - began))
+
+
+def _write_in_a_process(database: Database, directory: Path) -> bool:
+    """Write the files in a process of low priority: in a thread the work would hold up every answer meanwhile.
+
+    Returns whether it went well. Ctrl-C, which the terminal sends to all, does not reach it.
+    """
+    told = {"url": database.engine.url.render_as_string(hide_password=False), "directory": str(directory)}
+    command = [sys.executable, "-m", "heed.labeling.files"]
+    done = subprocess.run(
+        command, input=json.dumps(told), text=True, capture_output=True, start_new_session=True, check=False
+    )
+    if done.returncode:
+        log.warning("the files of labels could not be written: %s", (done.stderr.strip().splitlines() or ["?"])[-1])
+    return not done.returncode
+
+
+def _main() -> None:
+    if hasattr(os, "nice"):
+        os.nice(10)
+    told = json.load(sys.stdin)
+    try:
+        with closing(Database.open(told["url"])) as database:
+            write_files(database, Path(told["directory"]))
+    except HeedError as error:
+        sys.exit(f"{error.where}: {error.what}")
+
+
+if __name__ == "__main__":
+    _main()

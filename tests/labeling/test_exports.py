@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 
 from heed.data.sources import read_demonstrations, read_rankings
 from heed.errors import ConfigError
-from heed.labeling import exports
+from heed.labeling import exports, files
 from heed.labeling.export_rows import Export
 from heed.labeling.exports import harmless, made
 from heed.labeling.files import write_files
@@ -228,6 +229,30 @@ def test_files_beside_the_database_follow_it(labeled: Room, tmp_path: Path) -> N
     assert write_files(labeled.database, tmp_path) == {"rankings.jsonl": 4, "rankings.held-out.jsonl": 1}
     labeled.desk.undo(labeled.welcome("cleo").id)
     assert write_files(labeled.database, tmp_path) == {"rankings.jsonl": 4, "rankings.held-out.jsonl": 0}
+
+
+def test_while_the_page_is_open_a_process_of_its_own_writes_the_files(
+    sqlite: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: Callable[[Callable[[], bool]], None]
+) -> None:
+    """In this process nothing is written before the end: an answer must not wait for an export."""
+    here, place = room(sqlite, [task(1), task(2)]), tmp_path / "place"
+    monkeypatch.setattr(files, "EVERY", 0.05)
+    monkeypatch.setattr(files, "write_files", lambda *_: {})
+    with files.kept_up_to_date(sqlite, place):
+        assert here.answer(here.welcome("anna"), [1, 2, 3, 4]) is not None
+        until(lambda: (place / "rankings.jsonl").exists())
+    assert len((place / "rankings.jsonl").read_text().splitlines()) == 1
+
+
+def test_files_that_cannot_be_written_while_the_page_is_open_are_told(
+    sqlite: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = room(sqlite, [task(1)])
+    assert here.answer(here.welcome("anna"), [1, 2, 3, 4]) is not None
+    (tmp_path / "file").write_text("x")
+    with caplog.at_level("WARNING", "heed"):
+        assert not files._write_in_a_process(sqlite, tmp_path / "file")
+    assert "the files of labels could not be written" in caplog.text and "cannot be written" in caplog.text
 
 
 def test_a_place_that_cannot_be_written_is_told(labeled: Room, tmp_path: Path) -> None:
