@@ -209,6 +209,10 @@ def show(root: Path, report: dict[str, Any], rows: list[dict[str, Any]], judged:
     print(f"{report['seconds']:.0f} seconds, {report['peak_memory_mb']} MB at most")
     print(f"\nwrote  {root / 'report.json'}  and all answers in {root / 'samples.jsonl'}")
     print(f"next   heed chat {root / 'sft'} {root / 'ppo'}          talk to both, side by side")
+    print(
+        f"next   heed label {root / 'sample'}          rank forty sets of answers yourself; then the model follows you:"
+    )
+    print(f"next   heed loop recipes/pocket/my-taste.yaml --set.demo {root} --once")
     print(f"next   heed best-of-n --model {root / 'sft'} --reward_model {root / 'reward'} "
           f"--prompts {root / 'world' / 'evaluation-prompts.jsonl'} --output runs/best-of-n")  # fmt: skip
 

@@ -64,16 +64,17 @@ def add(connection: Connection, new: Iterable[NewTask]) -> list[int]:
     known = set(connection.execute(select(tasks.c.key)).scalars())
     fresh = {task.key: task for task in new if task.key not in known}
     names = _models(connection, {c.model for task in fresh.values() for c in task.candidates})
-    added = []
-    for key, task in fresh.items():
-        number = connection.execute(insert(tasks).values(_row(key, task)).returning(tasks.c.id)).scalar_one()
-        added.append(number)
-        rows = [
-            {"task_id": number, "place": place, "text": c.text, "finished": c.finished, "model_id": names[c.model]}
-            for place, c in enumerate(task.candidates)
-        ]
-        if rows:
-            connection.execute(insert(candidates), rows)
+    if not fresh:
+        return []
+    numbered = insert(tasks).returning(tasks.c.id, sort_by_parameter_order=True)
+    added = list(connection.execute(numbered, [_row(key, task) for key, task in fresh.items()]).scalars())
+    rows = [
+        {"task_id": number, "place": place, "text": c.text, "finished": c.finished, "model_id": names[c.model]}
+        for number, task in zip(added, fresh.values(), strict=True)
+        for place, c in enumerate(task.candidates)
+    ]
+    if rows:
+        connection.execute(insert(candidates), rows)
     return added
 
 
