@@ -39,8 +39,8 @@ def remarks(found: Quality) -> list[str]:
         told.append(f"The longer response wins {found.longer.estimate:.0%} of pairs: is it length that people judge?")
     if found.answers >= ENOUGH_FOR_FLAGS:
         told += [
-            f"About “{FLAGS.get(flag, flag)}” labelers agree hardly more than by chance (α {alpha:.2f}): the guidelines "
-            "should say when it applies."
+            f"About “{FLAGS.get(flag, flag)}” labelers agree hardly more than by chance (α {alpha:.2f}): the "
+            "guidelines should say when it applies."
             for flag, alpha in found.alpha_flags.items()
             if alpha < CHANCE_ALPHA
         ]
