@@ -148,7 +148,7 @@ def _refuse_deaths(found: Storm) -> None:
 def _live(found: Storm, name: str, link: str, taste: Taste, think: float, seed: int, enough: threading.Event) -> None:
     try:
         _work(found, name, link, taste, think, seed, enough)
-    except BaseException as reason:  # a thread that fails says so to nobody
+    except BaseException as reason:  # noqa: BLE001 a thread that fails says so to nobody
         found.deaths[name] = reason
 
 
