@@ -41,7 +41,11 @@ SHORT = {
 }
 """Settings by command that change how long it takes, and nothing else of what it shows."""
 CODES = {"doctor": {0, 3, 4}}  # three steps of a random model are not healthy, and need not be
-BY_A_PERSON = {"label": "tests/labeling/test_label_command.py", "watch": "tests/report/test_watch.py"}
+BY_A_PERSON = {
+    "label": "tests/labeling/test_label_command.py",
+    "loop": "tests/flows/test_loop.py",
+    "watch": "tests/report/test_watch.py",
+}
 """Commands that serve until Ctrl-C, and the tests that run them."""
 
 
