@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from heed.evaluation.people import Outcomes
+from heed.evaluation.rouge import rouge
+from heed.formulas.diversity import distinct, groups_of, self_bleu
 from heed.formulas.length_control import length_controlled_win_rate
 from heed.formulas.overlap import bleu, chrf
-from heed.formulas.statistics import bootstrap_difference, bootstrap_mean, wilson, win_rate
+from heed.formulas.statistics import (
+    Estimate,
+    bootstrap_difference,
+    bootstrap_mean,
+    bootstrap_statistic,
+    wilson,
+    win_rate,
+)
 from heed.models.answers import Divergence
 from heed.records import Prompt, prompt_to_json
 from heed.training.figures import interval
 from heed.training.metrics import short
 
 SHOWN = 6  # prompts in the printed table
+_OVERLAP: Mapping[str, Callable[[Sequence[str], Sequence[str], int], Estimate]] = {"bleu": bleu, "chrf": chrf}
 
 
 @dataclass(frozen=True)
@@ -31,18 +43,31 @@ class Answered:
     kl: Divergence | None  # None for a model that was shown demonstrations first
     text_loss: Float[Tensor, " rows"] | None  # nats per token of rows of running text
     few_shot: int = 0
+    reference_nats: Float[Tensor, " references"] | None = None  # nats of each reference answer, all of its tokens
+    reference_tokens: Float[Tensor, " references"] | None = None
 
 
-def compared(records: list[Prompt], answered: Mapping[str, Answered], seed: int) -> dict[str, Any]:
+Preferences = Mapping[str, Mapping[str, Outcomes]]
+"""Of judges that compare answers instead of scoring them: judge → model → its outcomes against the baseline."""
+
+
+def compared(
+    records: list[Prompt], answered: Mapping[str, Answered], seed: int, overlap: Sequence[str], preferences: Preferences
+) -> dict[str, Any]:
     """Every model's figures, and each model against the first, the baseline."""
     baseline, *others = answered
+    versus = {name: against(answered[name], answered[baseline], seed) for name in others}
+    for judge, by_model in preferences.items():
+        for name, outcomes in by_model.items():
+            if found := preferred(outcomes, answered[name], answered[baseline], seed):
+                versus[name][judge] = found
+    rises = {name: rise(answered[name], answered[baseline], seed) for name in others}
     return {
         "baseline": baseline,
-        "models": {name: model_figures(records, model, seed) for name, model in answered.items()},
-        "against_baseline": {name: against(answered[name], answered[baseline], seed) for name in others},
-        "nats_per_token_rise": {
-            name: found for name in others if (found := text_rise(answered[name], answered[baseline], seed))
-        },
+        "models": {name: model_figures(records, model, seed, overlap) for name, model in answered.items()},
+        "against_baseline": versus,
+        "nats_per_token_rise": {name: found["text"] for name, found in rises.items() if "text" in found},
+        "reference_nats_rise": {name: found["reference"] for name, found in rises.items() if "reference" in found},
     }
 
 
@@ -63,8 +88,9 @@ class AnswerSheet:
             self.answered[name] = Answered(**{**fields, "kl": kl})
 
 
-def model_figures(records: list[Prompt], model: Answered, seed: int) -> dict[str, Any]:
-    """What one model's answers are like. KL is in nats per response, length in tokens, BLEU and chrF from 0 to 100."""
+def model_figures(records: list[Prompt], model: Answered, seed: int, overlap: Sequence[str]) -> dict[str, Any]:
+    """What one model's answers are like. KL is in nats per response, length in tokens, BLEU, chrF and self-BLEU from 0
+    to 100, distinct n-grams and ROUGE from 0 to 1."""
     found: dict[str, Any] = {
         "few_shot": model.few_shot,
         "score": {judge: bootstrap_mean(scores.numpy(), seed).as_dict() for judge, scores in model.scores.items()},
@@ -77,7 +103,14 @@ def model_figures(records: list[Prompt], model: Answered, seed: int) -> dict[str
     known = [i for i, record in enumerate(records) if record.reference]
     if known:
         texts, references = [model.texts[i] for i in known], [records[i].reference or "" for i in known]
-        found |= {"bleu": bleu(texts, references, seed).as_dict(), "chrf": chrf(texts, references, seed).as_dict()}
+        found |= {name: _OVERLAP[name](texts, references, seed).as_dict() for name in overlap if name in _OVERLAP}
+        if "rouge" in overlap:
+            found |= {kind: figure.as_dict() for kind, figure in rouge(texts, references, seed).items()}
+    if groups_of(model.texts):
+        found |= {f"distinct_{n}": distinct(model.texts, n, seed).as_dict() for n in (1, 2)}
+        found["self_bleu"] = self_bleu(model.texts, seed).as_dict()
+    if model.reference_nats is not None and model.reference_tokens is not None:
+        found["reference_nats_per_token"] = per_token(model.reference_nats, model.reference_tokens, seed).as_dict()
     if model.text_loss is not None:
         found["nats_per_token"] = bootstrap_mean(model.text_loss.numpy(), seed).as_dict()
     return found
@@ -97,11 +130,36 @@ def against(model: Answered, baseline: Answered, seed: int) -> dict[str, dict[st
     return found
 
 
-def text_rise(model: Answered, baseline: Answered, seed: int) -> dict[str, Any] | None:
-    """The alignment tax: by how much running text costs more nats per token than under the baseline, row by row."""
-    if model.text_loss is None or baseline.text_loss is None:
-        return None
-    return bootstrap_difference(model.text_loss.numpy(), baseline.text_loss.numpy(), seed).as_dict()
+def preferred(outcomes: Outcomes, model: Answered, baseline: Answered, seed: int) -> dict[str, dict[str, Any]]:
+    """The same of a judge that compares: over the prompts that it judged; nothing where it judged none. At equal length
+    a prompt counts for the side that most of its judgements prefer."""
+    judged = [i for i, outcome in enumerate(outcomes) if outcome is not None]
+    if not judged:
+        return {}
+    wins = np.array([outcomes[i] for i in judged], dtype=np.float64)
+    lengths = ([side.lengths[i] for i in judged] for side in (model, baseline))
+    return {
+        "win_rate": bootstrap_mean(wins, seed).as_dict(),
+        "length_controlled_win_rate": length_controlled_win_rate(wins, 1 - wins, *lengths, seed).as_dict(),
+    }
+
+
+def rise(model: Answered, baseline: Answered, seed: int) -> dict[str, Any]:
+    """The alignment tax: by how much `text` and the `reference` answers cost more nats per token than under the
+    baseline, row by row."""
+    found = {}
+    if model.text_loss is not None and baseline.text_loss is not None:
+        found["text"] = bootstrap_difference(model.text_loss.numpy(), baseline.text_loss.numpy(), seed).as_dict()
+    if None not in (model.reference_nats, model.reference_tokens, baseline.reference_nats):
+        more = model.reference_nats - baseline.reference_nats
+        found["reference"] = per_token(more, model.reference_tokens, seed).as_dict()
+    return found
+
+
+def per_token(nats: Float[Tensor, " rows"], tokens: Float[Tensor, " rows"], seed: int) -> Estimate:
+    """Σ nats / Σ tokens, bootstrapped over rows."""
+    a, b = nats.double().numpy(), tokens.double().numpy()
+    return bootstrap_statistic(lambda rows: float(a[rows].sum() / b[rows].sum()), len(a), seed)
 
 
 def sample_rows(records: list[Prompt], answered: dict[str, Answered]) -> list[dict[str, Any]]:
@@ -131,7 +189,7 @@ def tables(
         row: dict[str, object] = {"prompt": record.prompt[-1].content}
         for name, model in answered.items():
             row[name] = model.texts[i]
-            if judge is not None:
+            if judge in model.scores:
                 row[f"{name}: score"] = float(model.scores[judge][i])
         answers.append(row)
     figures: list[dict[str, object]] = [{"model": name, **_line(found, name, judge)} for name in answered]
@@ -148,6 +206,7 @@ def _line(found: dict[str, Any], name: str, judge: str | None) -> dict[str, str]
         "length": model["length"],
         "EOS": model["eos_rate"],
         "BLEU": model.get("bleu"),
+        "distinct-2": model.get("distinct_2"),
         "nats/token": model.get("nats_per_token"),
     }
     return {

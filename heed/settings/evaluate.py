@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from heed.settings.common import DataSettings, HygieneSettings, SamplingSettings, Settings, StageSettings, TemplateName
+
+
+class EndpointSettings(Settings):
+    """A language model as a judge, behind an OpenAI-compatible address. Each pair is shown in both orders."""
+
+    url: str = Field("", description="address before /chat/completions, as http://localhost:8000/v1; empty = none")
+    model: str = Field("", description="the model's name there")
+    key: str = Field("OPENAI_API_KEY", description="environment variable that holds the key")
+    prompts: int = Field(100, ge=1, description="pairs that are judged, the first ones; two requests each")
+    timeout: float = Field(60.0, gt=0, description="seconds to wait for an answer")
 
 
 class EvaluateSettings(StageSettings):
@@ -15,8 +27,16 @@ class EvaluateSettings(StageSettings):
     )
     reference: str = Field("", description="name in `models` that KL is measured from; empty = the first")
     reward_models: dict[str, str] = Field({}, description="name → reward model; the first decides the win rate")
+    gold: bool = Field(False, description="also the gold score: for prompts of the pocket world alone")
+    endpoint: EndpointSettings = EndpointSettings()
+    people: DataSettings = Field(
+        DataSettings(), description="rankings of these very answers, made on the page of heed label"
+    )
     prompts: DataSettings = Field(
         DataSettings(), description="held-out prompts, or demonstrations (then BLEU is reported)"
+    )
+    overlap: tuple[Literal["bleu", "chrf", "rouge"], ...] = Field(
+        ("bleu", "chrf"), description="likeness to reference answers; rouge needs heed[eval]"
     )
     hygiene: HygieneSettings = HygieneSettings()
     sampling: SamplingSettings = SamplingSettings()

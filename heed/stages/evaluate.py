@@ -6,24 +6,30 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import torch
 from torch import Tensor
 
 from heed.data.batch import text_rows
-from heed.data.encode import encode_prompts, encode_responses, encode_texts
+from heed.data.encode import encode_demonstrations, encode_prompts, encode_responses, encode_texts
 from heed.data.prompts import PromptSet, prompt_set, take_shots, until_next_turn
-from heed.data.sources import read_prompts, read_texts
+from heed.data.sources import read_prompts, read_rankings, read_texts
 from heed.data.template import Template
 from heed.errors import CheckpointError, ConfigError
+from heed.evaluation.endpoint import Endpoint, Judgements, key_of
 from heed.evaluation.judge import Judge
+from heed.evaluation.people import Outcomes, Rankings
+from heed.evaluation.rouge import require_rouge
 from heed.evaluation.side_by_side import Answered, AnswerSheet, compared, sample_rows, tables
+from heed.imitation import response_loss
 from heed.models.answers import Answers, answer, divergence
 from heed.models.checkpoint import Checkpoint, open_checkpoint
 from heed.models.load import load_tokenizer
 from heed.models.policy import Policy
 from heed.models.roles import Shelf, weight_count
 from heed.models.text_loss import text_loss
-from heed.records import Dialogue
+from heed.pocket.gold import judge as gold
+from heed.records import Demonstration, Dialogue
 from heed.settings.evaluate import EvaluateSettings
 from heed.training.begin import announce
 from heed.training.device import pick_device, pick_dtype
@@ -40,6 +46,7 @@ def run(settings: EvaluateSettings) -> Path:
     checkpoints = check(settings)
     records = read_prompts(settings.prompts, settings.seed)
     shots, records = take_shots(records, settings.few_shot)
+    rankings = Rankings(read_rankings(settings.people, settings.seed)) if settings.people.path else None
     documents = read_texts(settings.text, settings.text_characters) if settings.text else []
     device = pick_device(settings.device, max(map(weight_count, checkpoints.values())))
     generator = seed_everything(settings.seed, device)
@@ -65,7 +72,8 @@ def run(settings: EvaluateSettings) -> Path:
                 answers = model.after(base, prompts, text) if base else model.alone(prompts, text)
                 sheet.answered[name] = answers
                 loop.record(summary(answers), tokens=sum(answers.lengths))
-        found = report(prompts, sheet.answered, settings, template)
+        told = preferences(prompts, sheet.answered, settings, rankings, run_dir)
+        found = report(prompts, sheet.answered, settings, template, told)
         run_dir.samples(0, sample_rows(prompts.records, sheet.answered))
         run_dir.write_json("report.json", found)
         for title, rows in tables(found, prompts.records, sheet.answered).items():
@@ -85,6 +93,13 @@ def check(settings: EvaluateSettings) -> dict[str, Checkpoint]:
     checkpoints = {name: open_checkpoint(path, "policy") for name, path in settings.models.items()}
     for path in settings.reward_models.values():
         open_checkpoint(path, "reward")
+    names = judge_names(settings)
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ConfigError("reward_models", f"{min(twice)} is another judge's name", "call the reward model otherwise")
+    if bool(settings.endpoint.url) != bool(settings.endpoint.model):
+        raise ConfigError("endpoint", "needs both url and model", "give both, or neither")
+    if "rouge" in settings.overlap:
+        require_rouge()
     common_template(checkpoints)
     first, *others = checkpoints.values()
     vocabulary = load_tokenizer(first.path).get_vocab()
@@ -106,8 +121,46 @@ def common_template(checkpoints: dict[str, Checkpoint]) -> str:
     return str(trained[0].template) if trained else "dialogue"
 
 
+def judge_names(settings: EvaluateSettings) -> list[str]:
+    """All judges, the one that decides first: reward models, then whoever else was asked."""
+    others = {"gold": settings.gold, "people": settings.people.path, "endpoint": settings.endpoint.url}
+    return [*settings.reward_models, *(name for name, asked in others.items() if asked)]
+
+
+def preferences(
+    prompts: PromptSet,
+    answered: dict[str, Answered],
+    settings: EvaluateSettings,
+    rankings: Rankings | None,
+    run_dir: RunDir,
+) -> dict[str, dict[str, Outcomes]]:
+    """What people, and the model behind the endpoint, prefer: each model against the first."""
+    asked = [record.prompt for record in prompts.records]
+    baseline, *others = answered.values()
+    names = list(answered)[1:]
+    found: dict[str, dict[str, Outcomes]] = {}
+    if rankings is not None:
+        found["people"] = {
+            name: rankings.outcomes(asked, model.texts, baseline.texts)
+            for name, model in zip(names, others, strict=True)
+        }
+    if settings.endpoint.url:
+        one, most = settings.endpoint, settings.endpoint.prompts
+        judge = Judgements(Endpoint(one.url, one.model, key_of(one.key), timeout=one.timeout), run_dir.path)
+        with httpx2.Client() as client:
+            found["endpoint"] = {
+                name: judge.outcomes(asked[:most], model.texts[:most], baseline.texts[:most], client)
+                for name, model in zip(names, others, strict=True)
+            }
+    return found
+
+
 def report(
-    prompts: PromptSet, answered: dict[str, Answered], settings: EvaluateSettings, template: Template
+    prompts: PromptSet,
+    answered: dict[str, Answered],
+    settings: EvaluateSettings,
+    template: Template,
+    told: dict[str, dict[str, Outcomes]],
 ) -> dict[str, Any]:
     """`report.json`: what was asked, every model's figures, and each model against the first, the baseline."""
     return {
@@ -117,11 +170,17 @@ def report(
         "temperature": settings.sampling.temperature,
         "max_new_tokens": settings.sampling.max_new_tokens,
         "reference": settings.reference or next(iter(answered)),
-        "judge": next(iter(settings.reward_models), None),
+        "judge": next(iter(judge_names(settings)), None),
+        "judged": {judge: {name: judged(some) for name, some in models.items()} for judge, models in told.items()},
         "checkpoints": dict(settings.models),
         "reward_models": dict(settings.reward_models),
-        **compared(prompts.records, answered, settings.seed),
+        **compared(prompts.records, answered, settings.seed, settings.overlap, told),
     }
+
+
+def judged(outcomes: Outcomes) -> dict[str, int]:
+    """How many pairs a judge was shown, and of how many its judgement could be read."""
+    return {"asked": len(outcomes), "read": sum(outcome is not None for outcome in outcomes)}
 
 
 def summary(answers: Answered) -> dict[str, float | None]:
@@ -157,9 +216,12 @@ class Measured:
         scores = {
             name: judge.scores(asked, answers, self.policy, self.template, self.size)
             for name, judge in self.judges.items()
-        }
+        } | self._gold(asked, answers.texts, answers.finished)
         kl = divergence(self.policy, self.reference, answers, self.settings.sampling.temperature, self.size)
-        return Answered(answers.texts, answers.finished, answers.lengths, scores, kl, self._text_loss(text))
+        return Answered(
+            answers.texts, answers.finished, answers.lengths, scores, kl, self._text_loss(text),
+            **self._reference_loss(prompts),
+        )  # fmt: skip
 
     def after(self, shots: Dialogue, prompts: PromptSet, text: Tensor) -> Answered:
         """Answers given after demonstrations, which the judges do not see. They end where the model goes on to write
@@ -177,7 +239,10 @@ class Measured:
         finished = [went_on or ended for (_, went_on), ended in zip(cut, answers.finished, strict=True)]
         lengths = [len(row) for row in encode_responses(texts, self.template, tokenizer, finished)]
         scores = {name: judge.scores_of_texts(asked, texts, finished, self.size) for name, judge in self.judges.items()}
-        return Answered(texts, finished, lengths, scores, None, self._text_loss(text), few_shot=self.settings.few_shot)
+        return Answered(
+            texts, finished, lengths, scores | self._gold(asked, texts, finished), None, self._text_loss(text),
+            few_shot=self.settings.few_shot, **self._reference_loss(prompts),
+        )  # fmt: skip
 
     def _answer(self, tokens: list[list[int]]) -> Answers:
         generator = torch.Generator(self.policy.trunk.device).manual_seed(self.settings.seed)
@@ -186,6 +251,21 @@ class Measured:
                 self.policy, tokens, self.settings.sampling, generator,
                 answered=lambda prompts: progress.update(prompts, {}),
             )  # fmt: skip
+
+    def _gold(self, asked: list[Dialogue], texts: list[str], finished: list[bool]) -> dict[str, Tensor]:
+        if not self.settings.gold:
+            return {}
+        return {"gold": torch.tensor([gold(*one).score for one in zip(asked, texts, finished, strict=True)])}
+
+    def _reference_loss(self, prompts: PromptSet) -> dict[str, Tensor]:
+        """Nats and tokens of the reference answers that fit the context, as SFT's validation loss has them."""
+        known = [Demonstration(record.prompt, record.reference) for record in prompts.records if record.reference]
+        encoded = encode_demonstrations(known, self.template, self.policy.trunk.tokenizer)
+        fitting = [one for one in encoded if len(one.tokens) <= self.reference.trunk.context]
+        if not fitting:
+            return {}
+        loss = response_loss.measure(self.policy, fitting, self.size * max(len(one.tokens) for one in fitting))
+        return {"reference_nats": torch.from_numpy(loss.nats), "reference_tokens": torch.from_numpy(loss.tokens)}
 
     def _text_loss(self, text: Tensor) -> Tensor | None:
         return text_loss(self.policy, text, self.size) if len(text) else None

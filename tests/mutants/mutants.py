@@ -34,6 +34,7 @@ TESTS = {
     "scored_rankings": ["test_scored_rankings.py"],
     "frontier": ["test_frontier.py"],
     "repetition": ["test_repetition.py"],
+    "diversity": ["test_diversity.py"],
 }
 """Which files of tests/formulas/ prove the formulas of a module."""
 
@@ -840,6 +841,30 @@ REPETITION = [
     ),
 ]
 
+DIVERSITY = [
+    *twins(
+        "diversity",
+        "groups_of",
+        ("len(texts) // 2", "len(texts)", "one group is enough"),
+        ("len(texts) - size + 1", "len(texts)", "the last group is short"),
+        ("size + 1, size", "size + 1, 1", "groups overlap"),
+    ),
+    *twins(
+        "diversity",
+        "distinct",
+        ("groups_of(texts)", "[texts]", "all texts are one group"),
+        ("_distinct(group, n)", "_distinct(group, 1)", "words whatever n is"),
+        (", seed)", ", 0)", "the seed is ignored"),
+    ),
+    *twins(
+        "diversity",
+        "self_bleu",
+        ("groups_of(texts)", "[texts]", "all texts are one group"),
+        ("effective_order=True", "effective_order=False", "short texts count orders that they cannot have"),
+        (", seed)", ", 0)", "the seed is ignored"),
+    ),
+]
+
 MUTANTS = [
     *MASKED,
     *LOGPROBS,
@@ -855,4 +880,5 @@ MUTANTS = [
     *SCORED_RANKINGS,
     *FRONTIER,
     *REPETITION,
+    *DIVERSITY,
 ]

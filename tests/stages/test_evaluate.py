@@ -255,3 +255,63 @@ def test_same_seed_same_report(runs: dict[str, str], prompts: str, tmp_path: Pat
     assert rows(tmp_path / "a") == rows(tmp_path / "b") != rows(tmp_path / "c")
     assert report(tmp_path / "a")["models"] == report(tmp_path / "b")["models"]
     assert not math.isclose(report(tmp_path / "a")["models"]["ppo"]["kl"]["k1"]["estimate"], 0)
+
+
+def test_judges_that_compare(
+    runs: dict[str, str], prompts: str, finished: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """People ranked what an earlier evaluation left; an endpoint likes the longer answer wherever it stands."""
+    ranked = [
+        {
+            "prompt": row["prompt"],
+            "responses": [row["responses"]["sft"], row["responses"]["ppo"]],
+            "ranks": [2, 1 + i % 2],
+        }
+        for i, row in enumerate(rows(finished)[:6])
+    ]
+    people = tmp_path / "rankings.jsonl"
+    people.write_text("".join(json.dumps(row) + "\n" for row in ranked if len(set(row["responses"])) == 2))
+
+    def longer(self: Any, client: Any, prompt: Any, first: str, second: str) -> str:
+        return "A" if len(first) > len(second) else "B" if len(second) > len(first) else "tie"
+
+    monkeypatch.setattr("heed.evaluation.endpoint.Endpoint.ask", longer)
+    judge = {"url": "http://127.0.0.1:9/v1", "model": "m", "prompts": 4}
+    evaluate.run(
+        settings(
+            runs, ["sft", "ppo"], prompts, tmp_path / "run", people=str(people), endpoint=judge, overlap=("rouge",)
+        )
+    )  # fmt: skip
+    found = report(tmp_path / "run")
+    assert rows(tmp_path / "run")[0]["responses"]["ppo"] == rows(finished)[0]["responses"]["ppo"]  # the very same
+    versus = found["against_baseline"]["ppo"]
+    assert versus["people"]["win_rate"]["estimate"] == pytest.approx(0.75)  # wins and ties by turns
+    assert versus["people"]["win_rate"]["n"] == 6
+    assert found["judged"]["people"]["ppo"] == {"asked": 10, "read": 6}
+    sides = [(len(row["responses"]["ppo"]), len(row["responses"]["sft"])) for row in rows(tmp_path / "run")[:4]]
+    expected = [0.5 * (1 + (a > b) - (a < b)) for a, b in sides]
+    assert versus["endpoint"]["win_rate"]["estimate"] == pytest.approx(sum(expected) / 4)
+    assert "length_controlled_win_rate" in versus["endpoint"]
+    assert found["judge"] == "people"
+    assert "rougeL" in found["models"]["ppo"]
+    assert "bleu" not in found["models"]["ppo"]
+
+
+def test_diversity_and_reference_loss(finished: Path) -> None:
+    found = report(finished)
+    for model in found["models"].values():
+        assert 0 < model["distinct_2"]["estimate"] <= 1
+        assert 0 <= model["self_bleu"]["estimate"] <= 100
+        assert model["reference_nats_per_token"]["n"] == 10
+    nats = {name: model["reference_nats_per_token"]["estimate"] for name, model in found["models"].items()}
+    for name, rise in found["reference_nats_rise"].items():
+        assert rise["estimate"] == pytest.approx(nats[name] - nats["sft"], abs=1e-6)
+
+
+def test_names_and_halves_of_judges_are_told(runs: dict[str, str], prompts: str, tmp_path: Path) -> None:
+    both = settings(runs, ["sft", "ppo"], prompts, tmp_path / "run", gold=True, reward_models={"gold": runs["reward"]})
+    with pytest.raises(ConfigError, match="gold is another judge's name"):
+        evaluate.check(both)
+    half = settings(runs, ["sft", "ppo"], prompts, tmp_path / "run", endpoint={"url": "http://x/v1"})
+    with pytest.raises(ConfigError, match="needs both url and model"):
+        evaluate.check(half)
