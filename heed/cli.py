@@ -91,6 +91,10 @@ COMMANDS = {
     ),
     "report": Command("report:ReportSettings", "flows.report", "runs → one HTML page: health, charts, samples", "runs"),
     "watch": Command("report:WatchSettings", "flows.watch", "the same page of a run while it trains", "run"),
+    "export": Command(
+        "export:ExportSettings", "flows.export", "a checkpoint → weights that every library loads and serves", "model"
+    ),
+    "push": Command("export:PushSettings", "flows.push", "a checkpoint → a repository on the hub", "model"),
     "chat": Command("evaluate:ChatSettings", "stages.chat", "talk to a checkpoint, or to two side by side", "models"),
     "lineage": Command(
         "lineage:LineageSettings", "flows.lineage", "a checkpoint → the data and the labels it came from", "checkpoint"

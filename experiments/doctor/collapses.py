@@ -25,7 +25,7 @@ from unittest import mock
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-from heed.flows.demo import Place, ppo_settings, reward_settings
+from heed.flows.demo_settings import Place, ppo_settings, reward_settings
 from heed.formulas.repetition import distinct_ngrams, repeated_ngrams
 from heed.rl.rollout import Rollout, rollout_metrics
 from heed.settings.common import DataSettings

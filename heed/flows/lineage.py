@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from heed.models.checkpoint import Checkpoint, open_checkpoint
-from heed.models.lineage import fingerprint
+from heed.models.lineage import fingerprint, in_words
 from heed.settings.lineage import LineageSettings
 
 ROLES = {"from": "trained from", "start_from": "went on from", "reward_model": "against"}
@@ -32,14 +31,6 @@ def chain(checkpoint: Checkpoint, depth: int = 0) -> Iterator[str]:
             yield f"{indent}    {name} {came['name']} ({came['stage']}), weights {came['fingerprint']}"
             if beside := found_beside(checkpoint, came):
                 yield from chain(beside, depth + 1)
-
-
-def in_words(data: Mapping[str, Any]) -> str:
-    """`rankings.jsonl, 1,200 rows by 5 labelers, sha256 0123…`."""
-    people = f" by {data['labelers']} labelers" if data.get("labelers") else ""
-    people += f" ({', '.join(data['labeled_by'])})" if data.get("labeled_by") else ""
-    digest = f", sha256 {data['sha256'][:16]}" if "sha256" in data else ""
-    return f"{data['name']}, {data['rows']:,} rows{people}{digest}"
 
 
 def found_beside(checkpoint: Checkpoint, came: Mapping[str, Any]) -> Checkpoint | None:

@@ -59,6 +59,7 @@ class Pairs:
     margins: Float[Tensor, " pairs"]  # score of the better less score of the worse
     longer: Float[Tensor, " pairs"]  # 1 where the better response is the longer, ½ for equal lengths
     matched: Bool[Tensor, " pairs"]  # the two are about equally long
+    gaps: Int[Tensor, " pairs"]  # how many ranks apart
     prompts: Int[Tensor, " pairs"]
 
 
@@ -75,7 +76,8 @@ def pairs_of(rankings: ScoredRankings) -> Pairs:
     a, b = rankings.lengths[better], rankings.lengths[worse]
     matched = (a - b).abs() <= MATCHED * torch.maximum(a, b)
     margins, prompts = rankings.scores[better] - rankings.scores[worse], rankings.prompts[rankings.segments[better]]
-    return Pairs(correct, margins, longer, matched, prompts)
+    gaps = rankings.ranks[worse] - rankings.ranks[better]
+    return Pairs(correct, margins, longer, matched, gaps, prompts)
 
 
 def accuracy_and_nll(pairs: Pairs, seed: int) -> dict[str, dict[str, Any]]:
@@ -105,6 +107,10 @@ def reward_report(rankings: ScoredRankings, seed: int) -> dict[str, Any]:
     return {
         **accuracy_and_nll(pairs, seed),
         "by_source": by_source,
+        "by_gap": {
+            str(gap): share(pairs.correct[pairs.gaps == gap], pairs.prompts[pairs.gaps == gap]).as_dict()
+            for gap in sorted(set(pairs.gaps.tolist()))
+        },
         "macro_accuracy": sum(accuracies) / len(accuracies) if accuracies else None,
         "calibration": calibration(pairs, seed),
         "length_bias": length_bias(rankings, pairs, seed),

@@ -14,13 +14,13 @@ from heed.errors import CheckpointError, HeedError
 from heed.models.card import Card, write_card
 from heed.models.checkpoint import HEAD, Checkpoint, write_metadata
 from heed.models.layout import layout_of
-from heed.models.lineage import merged, parent
+from heed.models.lineage import in_words, merged, parent
 from heed.models.policy import Policy, save_policy
 from heed.models.publish import write_generation_files, write_tokenizer
 from heed.models.readout import FAILURES
 from heed.models.scalar_head import ScalarModel, kind_of, save_scalar
 from heed.models.trunk import Trunk
-from heed.models.usage import Usage, code
+from heed.models.usage import Usage, code, serving
 
 
 class TemplateUsed(NamedTuple):
@@ -92,8 +92,14 @@ class Artefact:
         measured = {name: figure for name, figure in self.figures.items() if figure["estimate"] is not None}
         return Card(
             self.title, self.sentence, self.base, model.adapter is not None, measured, self.settings, self.made_with,
-            opened_by, task, code(self._usage(model)),
+            opened_by, task, code(self._usage(model)), serving(self._usage(model), Path(self.base).name or "BASE"),
+            self._lineage(),
         )  # fmt: skip
+
+    def _lineage(self) -> list[str]:
+        told = [f"trained on {in_words(self.notes['data'])}"] if "data" in self.notes else []
+        came = {"trained from": parent(self.start) if self.start else None, "against": self.notes.get("reward_model")}
+        return told + [f"{how} {one['name']}, weights {one['fingerprint']}" for how, one in came.items() if one]
 
     @property
     def _chat_template(self) -> str | None:

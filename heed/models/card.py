@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from heed.models.usage import Usage, code
+from heed.models.usage import Usage, code, serving
+
+PLACE = re.compile(r"(?<![\w.:])(?:~|/)[^\s'\",\]}]*/")
+"""The directories of an absolute path: where things lie on somebody's machine is nobody else's business."""
 
 LIMITS = """\
 It was trained to imitate or to please, on the data named below and no more: it states false things fluently, repeats
@@ -22,7 +26,7 @@ class Card:
     """What a checkpoint is and how it came to be.
 
     `figures` are `{"estimate", "low", "high", "n"}` by name; `opened_by` is the stock class that opens the directory;
-    `code` is how (empty: as a policy).
+    `code` is how (empty: as a policy), `serve` how it is served, `lineage` what it came from, a line each.
     """
 
     title: str
@@ -35,6 +39,8 @@ class Card:
     opened_by: str = "AutoModelForCausalLM"
     task: str = "text-generation"
     code: str = ""
+    serve: str = ""
+    lineage: Sequence[str] = ()
 
 
 def write_card(path: Path, card: Card) -> None:
@@ -58,8 +64,12 @@ def made_with(run: Path) -> dict[str, str | None]:
 
 def _body(card: Card) -> str:
     kind = "A LoRA adapter of" if card.adapter else "Trained from"
-    base = f"{kind} `{Path(card.base).name}`. " if card.base else ""
+    named = Path(card.base).parent.name if Path(card.base).name == "checkpoint" else Path(card.base).name
+    base = f"{kind} `{named}`. " if card.base else ""
     versions = ", ".join(f"{name} {version}" for name, version in card.made_with.items() if version)
+    served = f"## Serve\n\n```sh\n{card.serve}\n```\n\n" if card.serve else ""
+    came = "".join(f"- {line}\n" for line in card.lineage)
+    lineage = f"## Lineage\n\n{came}\n" if came else ""
     return f"""\
 # {card.title}
 
@@ -71,19 +81,37 @@ def _body(card: Card) -> str:
 {card.code or code(Usage("policy", card.adapter))}
 ```
 
-## Figures
+{served}## Figures
 
 {_table(card.figures)}
-## Limits
+{lineage}## Limits
 
 {LIMITS}
 
 ## Settings
 
 ```yaml
-{card.settings.strip()}
+{PLACE.sub("", card.settings.strip())}
 ```
 """
+
+
+def recast(path: Path, usage: Usage) -> None:
+    """Make the card that was copied into `path` say how the merged model there is used; write one if there is none."""
+    file = path / "README.md"
+    if not file.exists():
+        stock, task = ("AutoModelForCausalLM", "text-generation") if usage.kind == "policy" else (
+            "AutoModelForSequenceClassification", "text-classification"
+        )  # fmt: skip
+        write_card(path, Card(path.name, "A model.", "", False, {}, "", {}, stock, task, code(usage), serving(usage)))
+        return
+    card = ModelCard.load(file)
+    card.data.library_name = "transformers"
+    served = f"## Serve\n\n```sh\n{serving(usage)}\n```\n\n" if serving(usage) else ""
+    used = f"## Use\n\n```python\n{code(usage)}\n```\n\n{served}## Figures"
+    before, _, rest = card.text.partition("## Use\n")
+    card.text = before.replace("A LoRA adapter of", "Merged with", 1) + used + rest.partition("## Figures")[2]
+    card.save(file)
 
 
 def _table(figures: Mapping[str, Mapping[str, Any]]) -> str:

@@ -46,6 +46,14 @@ def merged(*found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return list(together.values())
 
 
+def in_words(data: Mapping[str, Any]) -> str:
+    """`rankings.jsonl, 1,200 rows by 5 labelers, sha256 0123…`."""
+    people = f" by {data['labelers']} labelers" if data.get("labelers") else ""
+    people += f" ({', '.join(data['labeled_by'])})" if data.get("labeled_by") else ""
+    digest = f", sha256 {data['sha256'][:16]}" if "sha256" in data else ""
+    return f"{data['name']}, {data['rows']:,} rows{people}{digest}"
+
+
 def lineage(sft: Checkpoint, reward: Checkpoint | None = None) -> list[str]:
     """What a person should know of the models that a run begins with. `sft` is used as the SFT model."""
     told = [_template(checkpoint) for checkpoint in filter(None, (sft, reward))]

@@ -25,6 +25,18 @@ def code(usage: Usage) -> str:
     return _policy(usage) if usage.kind == "policy" else _scalar(usage)
 
 
+def serving(usage: Usage, base: str = "BASE") -> str:
+    """Commands that serve a policy; empty for other models, which nothing asks over HTTP."""
+    if usage.kind != "policy":
+        return ""
+    if usage.adapter:
+        return (
+            f"vllm serve {base} --enable-lora --lora-modules mine=PATH\n"
+            "heed export PATH --merge true --output MERGED && transformers serve MERGED"
+        )
+    return "transformers serve PATH\nvllm serve PATH"
+
+
 def _policy(usage: Usage) -> str:
     question = '[{"role": "user", "content": "Hi"}]'
     options = 'add_generation_prompt=True, return_tensors="pt", return_dict=True'

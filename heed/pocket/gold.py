@@ -9,6 +9,7 @@ No stage reads it. It stands in for the people who compare, and it is the truth 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -88,6 +89,11 @@ def judge(prompt: Dialogue, response: str, finished: bool = True) -> Judgement:
         repeats=repeats,
         finished=finished,
     )
+
+
+def scores(prompts: Sequence[Dialogue], responses: Sequence[str], finished: Sequence[bool]) -> list[float]:
+    """The gold score of each response to the prompt at its place. Raises as `judge` does."""
+    return [judge(*one).score for one in zip(prompts, responses, finished, strict=True)]
 
 
 def _credit(task: Task, claims: list[Piece]) -> float:

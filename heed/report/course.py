@@ -58,10 +58,13 @@ class Course:
     group: str = ""
 
 
+JUDGED = (
+    "validation/accuracy", "validation/nll", "validation/score", "validation/heldout", "validation/gold",
+)  # fmt: skip
 INTERVALS: dict[str, Interval] = {
     "score/mean": score_interval,
     "kl/k1": k1_interval,
-    **{name: told_interval(name) for name in ("validation/accuracy", "validation/nll", "validation/score")},
+    **{name: told_interval(name) for name in JUDGED},
 }
 HIDDEN_ENDINGS = ("_low", "_high", "_n", "_se")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,8 @@ from heed.report.read import Run, number
 from heed.report.samples import in_order
 
 PROXY, HELD_OUT, GOLD = "score by the reward model", "score by a held-out judge", "gold score"
+CEILING, BY_SCORE = "the ceiling, the best policy at a KL", "the ceiling, the best by the score"
+NEAR, FAR = 8.0, 16.0  # nats: the chart over KL shows so much where some policy is further away than `FAR`
 Found = dict[str, list[Line]]
 """Lines of each judge's chart."""
 
@@ -51,6 +53,28 @@ def frontier(runs: Sequence[Run], gold: Mapping[str, Any], prefix: str = "") -> 
     return Frontier([_chart(judge, lines, prefix) for judge, lines in shown.items()], missing)
 
 
+def near(charts: Sequence[Chart]) -> list[Chart]:
+    """The same charts up to 8 nats, where something is far beyond: the policies that anybody wants lie there."""
+    far = any(x > FAR for chart in charts for line in chart.lines for x in line.x)
+    if not far:
+        return list(charts)
+    return [
+        replace(
+            chart, title=f"{chart.title}, to {NEAR:g} nats", lines=[_cut(line) for line in chart.lines],
+            note=f"{chart.note} What is beyond {NEAR:g} nats is in the chart over √KL.",
+        )
+        for chart in charts
+    ]  # fmt: skip
+
+
+def _cut(line: Line) -> Line:
+    """The points of a line up to the first that is beyond 8 nats."""
+    end = next((i for i, x in enumerate(line.x) if x > NEAR), len(line.x))
+    return replace(
+        line, x=line.x[:end], y=line.y[:end], low=line.low[:end], high=line.high[:end], labels=line.labels[:end]
+    )
+
+
 def rooted(charts: Sequence[Chart]) -> list[Chart]:
     """The same charts over √KL, along which over-optimisation is a straight line and then a fall."""
     return [
@@ -75,7 +99,18 @@ def of_ppo(run: Run, gold: Mapping[str, Any]) -> Found:
         ]
         kl = [row["validation/kl"] for row in rows]
         lines.setdefault(judge, []).append(estimated(f"{run.name}, held-out prompts", kl, scores))
+    for judge, point in _averaged(run):
+        lines.setdefault(judge, []).append(point)
     return lines
+
+
+def _averaged(run: Run) -> Iterator[tuple[str, Line]]:
+    """The averaged policy of a PPO run, on the same held-out prompts."""
+    told = run.report.get("ema", {})
+    kl = number(told.get("kl", {}).get("estimate"))
+    for judge, name in REPORTED.items():
+        if kl is not None and "after" in told.get(name, {}):
+            yield judge, _point(f"{run.name}, averaged weights", kl, told[name]["after"])
 
 
 def of_best_of_n(run: Run, gold: Mapping[str, Any]) -> Found:
@@ -89,11 +124,11 @@ def of_best_of_n(run: Run, gold: Mapping[str, Any]) -> Found:
         labels = [f"n = {point['n']}" if point["n"] > 1 else "" for point in having]
         kl = [float(point["kl_bound"]) for point in having]
         found[judge] = [estimated(f"{run.name} (KL at most)", kl, [point[name] for point in having], labels=labels)]
-    for judge, worth in ((PROXY, ""), (HELD_OUT, "judge_scores"), (GOLD, "gold_scores")):
-        if points := attainable(run, worth):
-            found.setdefault(judge, []).append(
-                _ceiling_line(points, "the ceiling: best policy at a KL" if not worth else "the ceiling's policy")
-            )
+    for judge, worth in ((PROXY, "scores"), (HELD_OUT, "judge_scores"), (GOLD, "gold_scores")):
+        if points := attainable(run, worth, worth):
+            found.setdefault(judge, []).append(_ceiling_line(points, CEILING))
+        if judge != PROXY and (points := attainable(run, "scores", worth)):
+            found[judge].append(_ceiling_line(points, BY_SCORE))
     return found
 
 
@@ -113,16 +148,26 @@ def of_evaluation(run: Run, gold: Mapping[str, Any]) -> Found:
     return {judge: lines for judge, lines in found.items() if lines}
 
 
-def attainable(run: Run, worth: str = "") -> list[CeilingPoint]:
-    """The ceiling from best-of-n's samples, where its rows hold all `scores` of a prompt and not only the best."""
-    rows = [row for row in run.samples if isinstance(row.get("scores"), list)]
-    if not rows or (worth and not all(isinstance(row.get(worth), list) for row in rows)):
+def attainable(run: Run, scores: str = "scores", worth: str = "scores") -> list[CeilingPoint]:
+    """What the best policy by `scores` is worth by `worth`, at one KL after another, from best-of-n's samples; empty
+    where its rows do not hold these lists of all responses to a prompt."""
+    rows = [row for row in run.samples if isinstance(row.get(scores), list) and isinstance(row.get(worth), list)]
+    if not rows or len(rows) < len(run.samples):
         return []
-    return ceiling([row["scores"] for row in rows], [row[worth] for row in rows] if worth else None)
+    return ceiling([row[scores] for row in rows], None if worth == scores else [row[worth] for row in rows])
 
 
 READERS = {"ppo": of_ppo, "best-of-n": of_best_of_n, "evaluate": of_evaluation}
 """What each stage's files have to say about score and KL."""
+
+
+REPORTED = {PROXY: "score", HELD_OUT: "heldout", GOLD: "gold"}
+"""What a PPO run's report calls the judge of a chart."""
+
+
+def _of(run: Run, name: str) -> Mapping[str, Any]:
+    found = run.report.get(name)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _whose(line: Line) -> str:
@@ -151,13 +196,10 @@ def _judged_by(run: Run, model: str) -> bool:
 
 def _add_sft(found: Found, runs: Sequence[Run]) -> None:
     """The SFT model as PPO's held-out prompts saw it, at KL 0, unless an evaluation has it on more prompts."""
-    if any(line.name == "sft" for line in found[PROXY]):
-        return
-    told = [
-        run.report["score"]["before"] for run in runs if run.stage == "ppo" and "before" in run.report.get("score", {})
-    ]
-    if told:
-        found[PROXY].append(_point("sft", 0.0, told[0]))
+    for judge, name in REPORTED.items():
+        told = [run.report[name]["before"] for run in runs if run.stage == "ppo" and "before" in _of(run, name)]
+        if told and not any(line.name == "sft" for line in found[judge]):
+            found[judge].append(_point("sft", 0.0, told[0]))
     after = [
         (run, run.report["score"]["after"])
         for run in runs

@@ -120,16 +120,16 @@ def gain(run: Run) -> Iterator[Note]:
     if difference is not None:
         yield _gained("held-out prompts gained", difference, "in score")
     for judge in ("validation/gold", "validation/heldout"):
-        rows = [
-            row for row in run.rows if number(row.get(judge)) is not None and number(row.get("score/mean")) is not None
-        ]
-        errors = [2 * (number(row.get(f"{judge}_se")) or 0.0) for row in rows]
-        at = over_optimised([row["score/mean"] for row in rows], [row[judge] for row in rows], max(errors, default=0.0))
+        rows = [row for row in run.rows if None not in (number(row.get(judge)), number(row.get("validation/score")))]
+        margins = [_half(row, judge) for row in rows]
+        proxy, gold = ([row[name] for row in rows] for name in ("validation/score", judge))
+        at = over_optimised(proxy, gold, max(margins, default=0.0))
         if at is not None:
             highest = max(rows, key=lambda row: float(row[judge]))
             name = judge.removeprefix("validation/")
             told = f"Over-optimised since step {rows[at]['step']}: the score goes on rising while {name} falls."
-            yield Note("grave", told, f"take the checkpoint of step {highest['step']}, or raise kl_coef", "alarm")
+            todo = f"--select {name} keeps the policy of step {highest['step']}, the best by {name}; or raise kl_coef"
+            yield Note("grave", told, todo, "alarm")
 
 
 def comparison(run: Run) -> Iterator[Note]:
@@ -173,6 +173,12 @@ def _won(who: str, rate: Mapping[str, Any]) -> Note:
 def _estimate(found: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
     value = found.get(name)
     return value if isinstance(value, dict) and number(value.get("estimate")) is not None else None
+
+
+def _half(row: Row, name: str) -> float:
+    """Half of the 95 % interval that stands beside a metric; 0 where there is none."""
+    low, high = number(row.get(f"{name}_low")), number(row.get(f"{name}_high"))
+    return 0.0 if low is None or high is None else (high - low) / 2
 
 
 def _outcomes(run: Run) -> Mapping[str, str]:

@@ -66,9 +66,17 @@ def page(
     ]
     links = [Link(run.name, f"{run.name}/{PAGE}") for run in ordered]
     told = [Note("warning", f"{problem}.") for problem in problems]
-    health = [*told, *together({run.name: notes(run, live) for run in ordered})]
+    health = [*told, *together({run.name: meant(run) or notes(run, live) for run in ordered})]
     sentence = "The whole loop: from plain text to a policy that people prefer"
     return Page(name, sentence, loop_facts(ordered, report), health, [part for part in parts if part.blocks], links)
+
+
+def meant(run: Run) -> list[Note]:
+    """PPO without a price and a limit is there to go wrong: what the alarm said is told, the rest on its page."""
+    if run.stage != "ppo" or run.settings.get("kl_coef") != 0 or run.settings.get("kl_budget") != 0:
+        return []
+    alarms = [note for note in notes(run) if note.where == "alarm"]
+    return [Note("told", f"{note.sentence} It has no price on KL, so that this can be seen.") for note in alarms]
 
 
 def outcome(report: Mapping[str, Any]) -> Iterator[Block]:

@@ -9,7 +9,7 @@ from heed.formulas.statistics import spearman, wilson, win_rate
 from heed.report import course
 from heed.report.blocks import Block, FigureTable, Form, Panels, Section, Words, figure, figures
 from heed.report.chart import Chart, Line, estimated
-from heed.report.frontier import frontier, rooted
+from heed.report.frontier import frontier, near, rooted
 from heed.report.read import Run, number
 from heed.report.samples import in_order
 from heed.report.words import is_figure, short
@@ -113,7 +113,7 @@ def frontier_section(runs: Sequence[Run], gold: Mapping[str, Any], prefix: str) 
     found = frontier(runs, gold, prefix)
     if found is None:
         return Section(f"{prefix}frontier", "Score against KL", [])
-    both = [chart for pair in zip(found.charts, rooted(found.charts), strict=True) for chart in pair]
+    both = [chart for pair in zip(near(found.charts), rooted(found.charts), strict=True) for chart in pair]
     blocks: list[Block] = [Panels(both, "paired")]
     return Section(
         f"{prefix}frontier",

@@ -70,7 +70,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("command", str(run.about.get("command", DASH))),
     ]
     told = [(name, value) for name, value in told if value != DASH]
-    return [*told, *((f"data hash, {name}", str(value)) for name, value in _data_hashes(run))]
+    return [*told, *_data_hashes(run)]
 
 
 def sample_section(run: Run, gold: Sequence[object] = (), prefix: str = "") -> list[Section]:
@@ -100,6 +100,9 @@ def _computed_on(run: Run) -> str:
     return ", ".join(told) or DASH
 
 
-def _data_hashes(run: Run) -> list[tuple[str, object]]:
+def _data_hashes(run: Run) -> list[tuple[str, str]]:
+    """One fact: each file of data with twelve digits of its SHA-256."""
     found = run.about.get("data")
-    return [(name, value) for name, value in found.items()] if isinstance(found, dict) else []
+    told = found.values() if isinstance(found, dict) else ()
+    files = [f"{one['name']} {str(one['sha256'])[:12]}" for one in told if isinstance(one, dict) and "sha256" in one]
+    return [("data hashes", ", ".join(dict.fromkeys(files)))] if files else []

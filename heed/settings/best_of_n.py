@@ -15,6 +15,7 @@ class BestOfNSettings(StageSettings):
     judge: str = Field(
         "", description="a second reward model, trained on other data, which scores what was chosen; empty = none"
     )
+    gold: bool = Field(False, description="also the gold score: for prompts of the pocket world alone")
     prompts: DataSettings = Field(DataSettings(), description="held-out prompts")
     hygiene: HygieneSettings = HygieneSettings()
     n: int = Field(16, ge=2, le=1024, description="responses drawn per prompt; the curve has 1, 2, 4, … up to n")

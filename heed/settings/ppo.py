@@ -41,7 +41,7 @@ class PtxSettings(Settings):
 
 
 class ExternalRewardSettings(Settings):
-    """A sequence classifier of any architecture, with a tokenizer of its own, as the reward model."""
+    """Any sequence classifier, with its own tokenizer, as the reward model."""
 
     model: str = Field("", description="hub name or directory; empty = use `reward_model`")
     form: Literal["pair", "text"] = Field(
@@ -63,15 +63,17 @@ class PPOSettings(StageSettings):
         "allow_biased_kl",
         "microbatch",
         "external_reward.batch",
-        "keep",
+        "select",
     }
 
     model: str = Field(description="the SFT model: initial policy and KL reference")
     reward_model: str = Field("", description="a run of `heed reward`; also the value model's first weights")
     external_reward: ExternalRewardSettings = ExternalRewardSettings()
+    judge: str = Field("", description="a second reward model, of other rankings, for evaluations")
+    gold: bool = Field(False, description="also the gold score at evaluations (pocket world)")
     prompts: DataSettings = Field(DataSettings(), description="prompts, or any rows that have them")
     validation_prompts: DataSettings = Field(
-        DataSettings(), description="held-out prompts; empty = `validation_share` of the groups of `prompts`"
+        DataSettings(), description="held-out prompts; empty = a share of `prompts`"
     )
     validation_share: float = Field(
         0.03, gt=0, lt=0.5, description="share of groups held out when there are no `validation_prompts`"
@@ -110,7 +112,7 @@ class PPOSettings(StageSettings):
     ema: float = Field(0.0, ge=0, lt=1, description="decay of averaged weights, saved in ema/; 0 = off (paper: 0.992)")
     ptx: PtxSettings = PtxSettings()
     evaluations: int = Field(5, ge=1, description="how often held-out prompts are answered and scored")
-    keep: Literal["last", "best"] = Field(
+    select: Literal["last", "kl_budget", "heldout", "gold"] = Field(
         "last",
-        description="policy in checkpoint/: the last or the best; the other beside it",
+        description="checkpoint/: last, or the best by score in kl_budget, judge or gold",
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -23,6 +24,7 @@ from heed.formulas.statistics import bootstrap_mean
 from heed.models.answers import Answers, Drawing, length_metrics
 from heed.models.checkpoint import open_checkpoint
 from heed.models.roles import Shelf, weight_count
+from heed.pocket.gold import scores as gold_scores
 from heed.records import prompt_to_json
 from heed.settings.best_of_n import BestOfNSettings
 from heed.training.begin import announce
@@ -38,11 +40,11 @@ SHOWN = 6  # rows of the printed table of responses
 
 @dataclass(frozen=True)
 class Scored:
-    """`n` answers to each prompt with the scores of the model that chooses, and of the second judge if there is one."""
+    """`n` answers to each prompt with the scores of the model that chooses, and those of other judges by name."""
 
     answers: Answers
     scores: Float[Tensor, "prompts n"]
-    judged: Float[Tensor, "prompts n"] | None
+    others: dict[str, Float[Tensor, "prompts n"]]
 
 
 def run(settings: BestOfNSettings) -> Path:
@@ -73,7 +75,12 @@ def run(settings: BestOfNSettings) -> Path:
         answers = drawing.answers()
         asked, size = [record.prompt for record in prompts.records], settings.sampling.batch * 4
         scores = [judge.scores(asked, answers, policy, template, size).view(-1, settings.n) for judge in judges]
-        scored = Scored(answers, scores[0], scores[1] if settings.judge else None)
+        others = {"judge": scores[1]} if settings.judge else {}
+        if settings.gold:
+            repeated = [prompt for prompt in asked for _ in range(settings.n)]
+            told = gold_scores(repeated, answers.texts, answers.finished)
+            others["gold"] = torch.tensor(told).view(-1, settings.n)
+        scored = Scored(answers, scores[0], others)
         rows = winners(prompts, scored)
         run_dir.samples(0, rows)
         found = report(prompts, scored, settings.seed)
@@ -108,8 +115,8 @@ def point(scored: Scored, n: int, seed: int) -> dict[str, Any]:
         "kl_bound": best_of_n_kl(n),
         "score": bootstrap_mean(best_of_n(scored.scores, n).numpy(), seed).as_dict(),
     }
-    if scored.judged is not None:
-        found["judge"] = bootstrap_mean(best_of_n(scored.scores, n, scored.judged).numpy(), seed).as_dict()
+    for name, worth in scored.others.items():
+        found[name] = bootstrap_mean(best_of_n(scored.scores, n, worth).numpy(), seed).as_dict()
     return found
 
 
@@ -130,11 +137,9 @@ def winners(prompts: PromptSet, scored: Scored) -> list[dict[str, Any]]:
             "source": record.source,
             "group": record.group,
         }
-        rows.append(
-            row
-            if scored.judged is None
-            else {**row, "judge_score": float(scored.judged[i, best]), "judge_scores": scored.judged[i].tolist()}
-        )
+        for name, worth in scored.others.items():
+            row |= {f"{name}_score": float(worth[i, best]), f"{name}_scores": worth[i].tolist()}
+        rows.append(row)
     return rows
 
 
@@ -143,7 +148,7 @@ def print_curve(report: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     curve = []
     for at in report["curve"]:
         shown = {"n": at["n"], "KL ≤ (nats)": at["kl_bound"]}
-        for name in ("score", "judge"):
+        for name in ("score", "judge", "gold"):
             if name in at:
                 shown |= {name: short(at[name]["estimate"]), f"{name}, 95 %": interval(at[name])}
         curve.append(shown)

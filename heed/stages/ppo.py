@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from heed.data.provenance import provenance
 from heed.data.tally import Tally
 from heed.data.template import Template
 from heed.errors import ConfigError, DataError
+from heed.evaluation.judge import Judge
 from heed.formulas.advantages import shaped_rewards
 from heed.models.adapter import settled
-from heed.models.artefact import Artefact, TemplateUsed, check_saveable, save_parts
+from heed.models.artefact import Artefact, TemplateUsed, check_saveable
 from heed.models.card import made_with
 from heed.models.checkpoint import Checkpoint, open_checkpoint
 from heed.models.external_reward import ExternalReward
@@ -28,8 +29,10 @@ from heed.models.lineage import judged_by, lineage
 from heed.models.load import context_length, load_config, load_tokenizer
 from heed.models.reader import require_same_reader
 from heed.models.roles import Roles, Shelf, load_roles, weight_count
+from heed.pocket.gold import scores as gold_scores
+from heed.rl.artefacts import keep, save_policies
 from heed.rl.critic import Critic
-from heed.rl.held_out import HeldOut, headline, normalised, reported
+from heed.rl.held_out import SCORE, HeldOut, Judging, headline, normalised, reported
 from heed.rl.kl_price import KLPrice
 from heed.rl.policy_update import PolicyUpdate
 from heed.rl.ptx import Ptx
@@ -97,9 +100,9 @@ def run(settings: PPOSettings) -> Path:
                 run_dir.samples(step, sample_rows(ppo.roles.policy, rollout, 4))
                 if loop.saves:
                     run_dir.save_checkpoint(partial(save, ppo, settings, held_out.report(held_out.last), run_dir))
-        report = reported(held_out, update.policy.average, settings.kl_budget)
-        report |= {"kept": settings.keep, "doctor": doctor.chart.summary()}
-        keep(ppo, settings, report, run_dir)
+        report = reported(held_out, update.policy.average, picks(settings), settings.kl_budget)
+        report |= {"kept": settings.select, "doctor": doctor.chart.summary()}
+        keep(run_dir, report, settings.select == "last", partial(save, ppo, settings, report, run_dir))
         run_dir.write_json("report.json", report)
         print_completions(held_out.table()[:6], "held-out prompts, before and after PPO")
         print_figures(headline(report), f"{len(held_out.questions)} held-out prompts")
@@ -110,9 +113,15 @@ def run(settings: PPOSettings) -> Path:
 def evaluated(ppo: Prepared, step: int, settings: PPOSettings, run_dir: RunDir) -> dict[str, float | None]:
     """Answer the held-out prompts; the best policy so far is saved in `best/`."""
     found = ppo.held_out.answer(step)
-    if ppo.held_out.best(settings.kl_budget) == step:
+    ppo.held_out.warn()
+    if ppo.held_out.best(picks(settings), settings.kl_budget) == step:
         run_dir.save_directory("best", partial(save, ppo, settings, ppo.held_out.report(found), run_dir))
-    return {"validation/score": float(found.scores.mean()), "validation/kl": float(found.kl.mean())}
+    return ppo.held_out.metrics(step)
+
+
+def picks(settings: PPOSettings) -> str:
+    """By which scores the best policy is picked."""
+    return settings.select if settings.select in ("heldout", "gold") else SCORE
 
 
 # ── what it begins with; the doctor's pre-flight begins so too ───────────────────────────────────────────────────────
@@ -161,6 +170,10 @@ def check(settings: PPOSettings) -> None:
         raise ConfigError("steps", told, "raise it, or lower `critic_warmup`")
     if settings.kl_target and not settings.kl_coef:
         raise ConfigError("kl_target", "moves a kl_coef that is 0 nowhere", "set kl_coef to where it should begin")
+    for name, judge in (("heldout", settings.judge), ("gold", settings.gold)):
+        if settings.select == name and not judge:
+            given = "judge" if name == "heldout" else "gold"
+            raise ConfigError("select", f"{name} has nobody to ask", f"set `{given}`, or select kl_budget")
     if not settings.prompts.path:
         raise ConfigError("prompts", "no prompts are given", "set prompts.path to a file, directory or hub data set")
 
@@ -169,6 +182,8 @@ def read(settings: PPOSettings) -> Inputs:
     """Find the checkpoints, read the prompts and the text; everything that can be wrong with them is told here."""
     check(settings)
     sft = open_checkpoint(settings.model, "policy")
+    if settings.judge:
+        open_checkpoint(settings.judge, "reward")
     reward = open_checkpoint(settings.reward_model, "reward") if settings.reward_model else None
     if reward:
         require_same_reader(reward, sft)
@@ -188,7 +203,7 @@ def read(settings: PPOSettings) -> Inputs:
 
 def prepare(settings: PPOSettings, inputs: Inputs, device: torch.device, generator: torch.Generator) -> Prepared:
     """Load the models and put together what a step consists of."""
-    roles = load(settings, inputs, device)
+    roles, judge = load(settings, inputs, device)
     missing_eos = settings.missing_eos.mode, settings.missing_eos.value
     how = inputs.template, settings.sampling, settings.microbatch, missing_eos, generator
     worker = RolloutWorker(roles, *how)
@@ -214,7 +229,13 @@ def prepare(settings: PPOSettings, inputs: Inputs, device: torch.device, generat
         settings.epochs, settings.minibatch, settings.gamma, settings.gae_lambda, settings.critic_warmup,
         schedule, generator,
     )  # fmt: skip
-    held_out = HeldOut(worker, inputs.held_out, settings.seed)
+    judges: dict[str, Judging] = {}
+    if judge:
+        writer, template, size = roles.policy, inputs.template, settings.microbatch
+        judges["heldout"] = partial(judge.scores, policy=writer, template=template, size=size)
+    if settings.gold:
+        judges["gold"] = lambda prompts, answers: gold_scores(prompts, answers.texts, answers.finished)
+    held_out = HeldOut(worker, inputs.held_out, settings.seed, judges)
     return Prepared(inputs, roles, worker, update, held_out, EndlessOrder(len(inputs.questions), generator))
 
 
@@ -230,33 +251,21 @@ def live_doctor(
     )  # fmt: skip
 
 
-def load(settings: PPOSettings, inputs: Inputs, device: torch.device) -> Roles:
-    """The four models. All are float32 where every weight is trained, so that policy = reference at first, exactly."""
+def load(settings: PPOSettings, inputs: Inputs, device: torch.device) -> tuple[Roles, Judge | None]:
+    """The four models, and the judge of evaluations if there is one. All are float32 where every weight is trained, so
+    that policy = reference at first, exactly."""
     dtype = "float32" if settings.lora.rank == 0 else settings.dtype
-    shelf = Shelf(partial(pick_dtype, dtype, device), device)
-    external = settings.external_reward
-    if inputs.reward is not None:
-        return load_roles(shelf, inputs.sft, shelf.reward_model(inputs.reward, "reward"), settings.lora)
-    reward = ExternalReward.load(external.model, external.form, external.batch, device)
-    return load_roles(shelf, inputs.sft, reward, settings.lora)
+    shelf, reward = Shelf(partial(pick_dtype, dtype, device), device), settings.external_reward
+    pays = (
+        ExternalReward.load(reward.model, reward.form, reward.batch, device)
+        if inputs.reward is None
+        else shelf.reward_model(inputs.reward, "reward")
+    )
+    roles = load_roles(shelf, inputs.sft, pays, settings.lora)
+    return roles, Judge.load(shelf, settings.judge, "judge") if settings.judge else None
 
 
 # ── what it leaves ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def keep(ppo: Prepared, settings: PPOSettings, report: dict[str, Any], run_dir: RunDir) -> None:
-    """Put the policy that `keep` names into `checkpoint/`, and the other one beside it."""
-    if report["best_step"] == report["last_step"]:
-        run_dir.save_checkpoint(partial(save, ppo, settings, report, run_dir))
-        run_dir.remove_directory("best")
-    elif settings.keep == "last":
-        run_dir.save_checkpoint(partial(save, ppo, settings, report, run_dir))
-    else:
-        run_dir.save_directory("last", partial(save, ppo, settings, report, run_dir))
-        run_dir.keep_as_checkpoint("best")
-    if report["best_step"] != report["last_step"]:
-        told = "step %d scores best on held-out prompts, the last one is %d; checkpoint/ is the %s"
-        log.warning(told, report["best_step"], report["last_step"], settings.keep)
 
 
 def save(ppo: Prepared, settings: PPOSettings, report: dict[str, Any], run_dir: RunDir, path: Path) -> None:
@@ -278,18 +287,7 @@ def save(ppo: Prepared, settings: PPOSettings, report: dict[str, Any], run_dir: 
         notes=notes,
         max_new_tokens=settings.sampling.max_new_tokens,
     )
-    parts = {path: partial(artefact.save, ppo.roles.policy)}
-    if ppo.update.policy.average:
-        averaged = replace(artefact, title=f"{artefact.title}, averaged weights", figures={})
-        measured = replace(averaged, figures=headline(report["ema"])) if "ema" in report else averaged
-        parts[path / "ema"] = partial(ppo.update.policy.save_average, measured)
-    value = ppo.roles.value
-    about = "The value model of a PPO run: the score that a response is expected to get, before each of its tokens."
-    parts[path / "value"] = partial(artefact.of_value(about, value.trunk).save, value)
-    for failure in save_parts(parts):  # the policy alone is what the run is for
-        if failure.where == str(path):
-            raise failure
-        log.warning("%s", failure)
+    save_policies(artefact, ppo.roles, ppo.update.policy, report.get("ema"), path)
 
 
 def next_command(settings: PPOSettings) -> list[str]:

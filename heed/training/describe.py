@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -9,12 +10,17 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel
 
+from heed.settings.common import DataSettings
+
+TEXTS = "text"  # the setting that names text files, in whatever group it stands
 PACKAGES = ("heed", "torch", "transformers", "peft", "datasets", "tokenizers", "safetensors", "numpy")
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ATEN_CPU_CAPABILITY", "CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE")
 """Environment that changes numbers or what can be reached."""
@@ -33,6 +39,35 @@ def describe_run(stage: str, settings: str, seed: int) -> dict[str, Any]:
         "commit": commit(),
         "host": host(),
     }
+
+
+def data_hashes(settings: BaseModel) -> dict[str, dict[str, str]]:
+    """Name and SHA-256 of every file of data that settings name, by setting; of several files, of all in their order.
+
+    Hub data sets and directories have no hash here: their revision is the hub's, their files are many.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for name, value in settings:
+        if isinstance(value, DataSettings):
+            found |= _hashed(name, [value.path])
+        elif isinstance(value, BaseModel):
+            found |= {f"{name}.{inner}": told for inner, told in data_hashes(value).items()}
+        elif name == TEXTS or name.endswith(f"_{TEXTS}"):
+            found |= _hashed(name, value)
+    return found
+
+
+def _hashed(name: str, patterns: Sequence[str]) -> dict[str, dict[str, str]]:
+    named = (Path(pattern).expanduser() for pattern in patterns if pattern)
+    files = [file for path in named for file in sorted(path.parent.glob(path.name)) if file.is_file()]
+    if not files:
+        return {}
+    hashed = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as content:
+            while block := content.read(1 << 20):
+                hashed.update(block)
+    return {name: {"name": ", ".join(file.name for file in files), "sha256": hashed.hexdigest()}}
 
 
 def versions() -> dict[str, str | None]:

@@ -28,7 +28,7 @@ from heed.errors import HeedError, RunError
 from heed.settings.common import StageSettings
 from heed.tracking.follow import Trackers, require
 from heed.training import claim
-from heed.training.describe import describe_run
+from heed.training.describe import data_hashes, describe_run
 from heed.training.lock import Lock
 from heed.training.state import Part, Saved, find_state, keep_last, save_state, sync
 
@@ -253,7 +253,7 @@ def finite(value: Any) -> Any:
 
 def _description(path: Path, settings: StageSettings, saved: Saved | None) -> dict[str, Any]:
     name = type(settings).__name__
-    described = describe_run(settings.stage_name(), name, settings.seed)
+    described = describe_run(settings.stage_name(), name, settings.seed) | {"data": data_hashes(settings)}
     if not settings.resume or not (path / "run.json").exists():
         return described
     before = json.loads((path / "run.json").read_text(encoding="utf-8"))

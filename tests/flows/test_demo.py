@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from heed.errors import ConfigError
-from heed.flows import demo, demo_report
+from heed.flows import demo, demo_report, demo_settings
 from heed.pocket.labelers import LABELERS
 from heed.records import Candidates, Dialogue, Prompt, Ranking, Turn, read_jsonl
 from heed.settings.demo import DemoSettings
@@ -23,9 +23,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {
             "TOKENS": 60_000, "DEMONSTRATIONS": 300, "EXAMS": 200, "RANKING_PROMPTS": 90, "PPO_PROMPTS": 60,
-            "EVALUATION_PROMPTS": 40, "PPO_STEPS": 4,
+            "EVALUATION_PROMPTS": 40,
         }.items():  # fmt: skip
             patch.setattr(demo, name, value)
+        patch.setattr(demo_settings, "PPO_STEPS", 4)
+        patch.setattr(demo_settings, "LONG_STEPS", 8)
+        patch.setattr(demo_settings, "OVER_STEPS", 4)
         return demo.run(DemoSettings(output=str(tmp_path_factory.mktemp("demo") / "run"), full=True))
 
 
@@ -82,9 +85,9 @@ def test_evaluation_shares_no_prompt_with_training(finished: Path) -> None:
 
 
 def test_the_reward_model_goes_on_from_the_exams(finished: Path) -> None:
-    settings = demo.reward_settings(demo.Place(finished), DemoSettings(output=str(finished)))
-    assert settings.start_from == str(finished / "exams")
-    assert demo.exam_settings(demo.Place(finished), DemoSettings(output=str(finished))).start_from == ""
+    place, asked = demo_settings.Place(finished), DemoSettings(output=str(finished))
+    assert demo_settings.reward_settings(place, asked).start_from == str(finished / "exams")
+    assert demo_settings.exam_settings(place, asked).start_from == ""
     assert json.loads((finished / "exams" / "report.json").read_text())["accuracy"]["n"] > 5
 
 

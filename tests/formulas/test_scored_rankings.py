@@ -63,6 +63,18 @@ def test_by_source_by_hand(rankings: ScoredRankings) -> None:
     assert found["macro_accuracy"] == pytest.approx(0.25)
 
 
+def test_by_gap_by_hand(rankings: ScoredRankings) -> None:
+    assert {gap: found["estimate"] for gap, found in reward_report(rankings, seed=0)["by_gap"].items()} == {
+        "1": pytest.approx(1 / 3)
+    }
+    third = ScoredRankings(
+        rankings.scores[:3], torch.tensor([1, 2, 3]), rankings.segments[:3], rankings.lengths[:3], ["a"],
+        rankings.prompts[:1],
+    )  # fmt: skip
+    found = reward_report(third, seed=0)["by_gap"]  # 2 > 0.5 right, 0.5 > 3 wrong; two ranks apart 2 > 3 wrong
+    assert (found["1"]["estimate"], found["2"]["estimate"]) == (0.5, 0.0)
+
+
 def test_length_by_hand(rankings: ScoredRankings) -> None:
     found = reward_report(rankings, seed=0)["length_bias"]
     # the longer response is the better one: prompt 0: no, equal → 1/4; prompt 1: yes → 1; prompt 2: equal → 1/2

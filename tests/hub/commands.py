@@ -32,10 +32,12 @@ class Outcome:
 Run = Callable[..., list[Outcome]]
 
 
-def run(address: str, place: Path, home: Path, *commands: str, offline: bool = False) -> list[Outcome]:
-    """Run `commands` in the directory `place`, with the hub at `address` and its cache in `home`."""
+def run(address: str, place: Path, home: Path, *commands: str, offline: bool = False, token: str = "") -> list[Outcome]:
+    """Run `commands` in the directory `place`, with the hub at `address` and its cache in `home`, logged in where there
+    is a `token`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
     told = {"HF_ENDPOINT": address, "HF_HOME": str(home), "HF_HUB_OFFLINE": str(int(offline))}
+    told |= {"HF_TOKEN": token} if token else {}
     done = subprocess.run(
         [sys.executable, "-c", DRIVER], cwd=place, env={**kept, **told}, capture_output=True, text=True,
         input="".join(json.dumps(command.split()) + "\n" for command in commands), timeout=290, check=False,

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import uploads
+
 LARGE = (".safetensors", ".bin", ".parquet")  # what the hub keeps elsewhere
 REPOSITORY = r"(?P<name>[^/]+(?:/[^/]+)??)"
 FILE = re.compile(rf"^/(?P<kind>datasets/)?{REPOSITORY}/resolve/(?P<revision>[^/]+)/(?P<file>.+)$")
@@ -78,7 +80,18 @@ class _Answer(BaseHTTPRequestHandler):
         else:
             self._missing("EntryNotFound", f"no route {path}")
 
-    do_HEAD = do_POST = do_GET
+    do_HEAD = do_GET
+
+    def do_POST(self) -> None:
+        path, models = unquote(urlsplit(self.path).path), self.hub.root / "models"
+        found = uploads.answer(
+            path, self.headers, lambda: uploads.body(self.headers, self.rfile), models, self.hub.address
+        )
+        if found is None:
+            self.do_GET()
+            return
+        self.hub.asked.append(f"{self.command} {self.path}")
+        self._send(found[0], json.dumps(found[1]).encode(), {"Content-Type": "application/json"})
 
     # ── a file ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -178,7 +178,10 @@ def test_findings_are_told_once_with_their_count_and_what_to_do(write_run: Write
 
 def test_alarm_of_over_optimisation(write_run: Write) -> None:
     gold = {5: 1.0, 10: 2.0, 15: 1.5, 20: 0.9, 25: 0.2}
-    rows = [ppo_row(step, **({"validation/gold": gold[step]} if step in gold else {})) for step in range(1, 26)]
+    rows = [
+        ppo_row(step, **({"validation/gold": gold[step], "validation/score": step / 25} if step in gold else {}))
+        for step in range(1, 26)
+    ]
     page = page_of(write_run("ppo", ppo_settings(), rows))
     (alarm,) = [note for note in page.notes if note.where == "alarm"]
     assert alarm.sentence.startswith("Over-optimised since step 20")
