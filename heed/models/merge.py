@@ -63,7 +63,7 @@ def _shifted(trunk: Trunk, delta: Tensor) -> bool:
     mask = torch.ones_like(tokens, dtype=torch.bool)
     for norm in reversed(_norms(trunk)):
         before, bias = trunk.hidden(tokens, mask), norm.bias.clone()
-        norm.bias += delta.to(norm.bias)
+        norm.bias.data = bias + delta.to(bias)
         moved = trunk.hidden(tokens, mask) - before - delta
         if float(moved.abs().max()) <= CLOSE * max(1.0, float(delta.abs().max())):
             return True

@@ -19,7 +19,7 @@ from heed.settings.common import (
 
 
 class MissingEosSettings(Settings):
-    """What happens to the score of a response that does not end itself."""
+    """The price of a missing end of text."""
 
     mode: Literal["subtract", "replace", "none"] = Field(
         "subtract", description="subtract `value`, replace the score by −value, or none: pay the score as it is"

@@ -80,7 +80,7 @@ def test_best_of_n_stands_at_the_most_that_choosing_can_cost(best: Run) -> None:
 
 
 def test_ceiling_is_drawn_from_all_scores_of_a_prompt_and_is_above_best_of_n(best: Run) -> None:
-    line = lines_of([best], PROXY)["the ceiling: best policy at a KL"]
+    line = lines_of([best], PROXY)["the ceiling, the best policy at a KL"]
     assert len(line.x) > 8
     assert list(line.x) == sorted(line.x)
     scores = np.array([row["scores"] for row in best.samples])
