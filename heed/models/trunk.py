@@ -162,6 +162,8 @@ class Trunk:
         config = LoraConfig(**{**self.adapters[name].to_dict(), "task_type": task or None, "inference_mode": True})
         config.base_model_name_or_path = self.name if not Path(self.name).is_dir() else str(Path(self.name).resolve())
         config.modules_to_save = [head] if head else None
+        if isinstance(config.target_modules, set):  # whose order is another in every process
+            config.target_modules = sorted(config.target_modules)
         path.mkdir(parents=True, exist_ok=True)
         config.save_pretrained(str(path))
         save_file(named, path / "adapter_model.safetensors", metadata={"format": "pt"})

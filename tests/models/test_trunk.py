@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,15 @@ def test_saved_adapter_comes_back_to_the_bit(trunk: Trunk, tmp_path: Path) -> No
     write_metadata(tmp_path, {"kind": "policy", "base_hash": trunk.hash})
     trunk.attach("again", open_checkpoint(str(tmp_path)))
     assert torch.equal(hidden(trunk, "again"), hidden(trunk, "policy"))
+
+
+def test_files_of_an_adapter_are_the_same_bytes_in_every_process(trunk: Trunk, tmp_path: Path) -> None:
+    """peft writes a set of names as it is iterated over, which is drawn anew in every process."""
+    trunk.add_adapter("policy", LoraSettings(rank=2, targets=("c_attn", "c_proj", "c_fc", "wte", "wpe")))
+    assert isinstance(trunk.adapters["policy"].target_modules, set)
+    trunk.save_adapter("policy", tmp_path, "CAUSAL_LM")
+    named = json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"]
+    assert named == sorted(named) and len(named) == 5
 
 
 def test_an_adapter_that_was_trained_with_dropout_is_read_without(trunk: Trunk, tmp_path: Path) -> None:
