@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import shutil
 from collections import defaultdict
 from dataclasses import replace
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from heed import cli
 from heed.errors import ConfigError
 from heed.flows import demo, demo_report, demo_settings
 from heed.pocket.labelers import LABELERS
@@ -89,6 +92,23 @@ def test_the_reward_model_goes_on_from_the_exams(finished: Path) -> None:
     assert demo_settings.reward_settings(place, asked).start_from == str(finished / "exams")
     assert demo_settings.exam_settings(place, asked).start_from == ""
     assert json.loads((finished / "exams" / "report.json").read_text())["accuracy"]["n"] > 5
+
+
+def test_the_quickstart_on_a_demo(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "quickstart.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^ {4}heed (.*)$", page.partition("## gpt2")[0], re.MULTILINE)
+    demo_line, *after = [line.partition(" #")[0].split() for line in lines]
+    assert demo_line == ["demo", "--output", "runs/demo"] and len(after) == 3
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "demo").symlink_to(finished)
+    monkeypatch.chdir(tmp_path)
+    for words in after:
+        monkeypatch.setattr("sys.stdin", io.StringIO("hello\n/quit\n"))
+        assert cli.main(words) == 0, words
+    assert "ppo>" in capsys.readouterr().out
+    assert (tmp_path / "exported" / "model.safetensors").is_file()
 
 
 def test_accuracy_of_scores_against_ranks_by_hand() -> None:

@@ -12,11 +12,14 @@ from pathlib import Path
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port: every connection is refused
 DRIVER = """
-import contextlib, io, json, sys, heed.cli
+import contextlib, io, json, os, sys, heed.cli
 for line in sys.stdin:
-    told = io.StringIO()
+    told, words = io.StringIO(), json.loads(line)
+    os.environ.pop("HF_TOKEN", None)
+    if words[0].startswith("HF_TOKEN="):
+        os.environ["HF_TOKEN"] = words.pop(0).partition("=")[2]
     with contextlib.redirect_stderr(told):
-        code = heed.cli.main(json.loads(line))
+        code = heed.cli.main(words)
     print(json.dumps([code, told.getvalue()]), file=sys.__stderr__, flush=True)
 """
 
@@ -32,12 +35,11 @@ class Outcome:
 Run = Callable[..., list[Outcome]]
 
 
-def run(address: str, place: Path, home: Path, *commands: str, offline: bool = False, token: str = "") -> list[Outcome]:
-    """Run `commands` in the directory `place`, with the hub at `address` and its cache in `home`, logged in where there
-    is a `token`."""
+def run(address: str, place: Path, home: Path, *commands: str, offline: bool = False) -> list[Outcome]:
+    """Run `commands` in the directory `place`, with the hub at `address` and its cache in `home`. One that begins with
+    `HF_TOKEN=…` runs as that person."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
     told = {"HF_ENDPOINT": address, "HF_HOME": str(home), "HF_HUB_OFFLINE": str(int(offline))}
-    told |= {"HF_TOKEN": token} if token else {}
     done = subprocess.run(
         [sys.executable, "-c", DRIVER], cwd=place, env={**kept, **told}, capture_output=True, text=True,
         input="".join(json.dumps(command.split()) + "\n" for command in commands), timeout=290, check=False,

@@ -1,7 +1,9 @@
-"""`heed push` against the stand-in: what arrives opens as what was sent, and the token stays where it was."""
+"""`heed push` against the stand-in: what arrives is what was sent, and the token stays where it was."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import commands
@@ -10,61 +12,93 @@ import standin
 import uploads
 from huggingface_hub import ModelCard
 
+PAGE = (Path(__file__).parents[2] / "docs" / "quickstart.md").read_text(encoding="utf-8")
+EXPORT, PUSH = re.findall(r"^ {4}heed ((?:export runs/gpt2|push).*)$", PAGE, re.MULTILINE)
+AS_ME = f"HF_TOKEN={uploads.TOKEN}"
+ASKED = {
+    "export": EXPORT,
+    "push": f"{AS_ME} {PUSH}",
+    "again": f"{AS_ME} {PUSH}",
+    "adapter": f"{AS_ME} push someone/gpt2-sft --to me/again",
+    "nobody": PUSH,
+    "wrong": f"HF_TOKEN=hf_wrong {PUSH}",
+    "others": f"{AS_ME} push gpt2-ppo --to {uploads.OTHERS}/it",
+    "odd": f"{AS_ME} push gpt2-ppo --to a/b/c",
+    "local": f"{AS_ME} push runs/gpt2/ppo --to me/ppo",
+}
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What each command said, and where."""
+
+    place: Path
+    said: dict[str, commands.Outcome]
+    asked: list[str]
+
 
 @pytest.fixture(scope="module")
-def place(tiny_directory: Path, tiny_runs: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`sft`: a run on a base that lies on this machine."""
+def pushed(
+    run: commands.Run, hub: standin.Hub, tiny_runs: tuple[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Pushed:
+    """The last two commands of the quickstart, on a run whose base lies on this machine; and what goes wrong."""
     place = tmp_path_factory.mktemp("push")
-    (place / "sft").symlink_to(tiny_runs[0])
-    (place / "reward").symlink_to(tiny_runs[1])
-    return place
+    (place / "runs" / "gpt2").mkdir(parents=True)
+    (place / "runs" / "gpt2" / "ppo").symlink_to(tiny_runs[0])
+    outcomes = run(place, place / "home", *ASKED.values())
+    return Pushed(place, dict(zip(ASKED, outcomes, strict=True)), list(hub.asked))
 
 
-def test_an_exported_model_is_pushed_and_opens_by_its_name(
-    run: commands.Run, hub: standin.Hub, place: Path, tmp_path: Path
-) -> None:
-    wanted = "export sft --merge --output merged", "push merged --to me/mine", "push merged --to me/mine"
-    told = run(place, tmp_path / "home", *wanted, token=uploads.TOKEN)
-    assert [one.code for one in told] == [0, 0, 0], [one.told for one in told]
-    assert f"wrote  {hub.address}/me/mine" in told[1].told
-    arrived = hub.root / "models" / "me" / "mine"
-    sent = {file.name: file.read_bytes() for file in (place / "merged").iterdir()}
+def test_an_exported_model_arrives_as_it_was_sent(pushed: Pushed, hub: standin.Hub) -> None:
+    for name in ("export", "push", "again"):
+        assert pushed.said[name].code == 0, pushed.said[name].told
+    assert f"wrote  {hub.address}/owner/name" in pushed.said["push"].told
+    arrived = hub.root / "models" / "owner" / "name"
+    sent = {file.name: file.read_bytes() for file in (pushed.place / "gpt2-ppo").iterdir()}
     assert {file.name: file.read_bytes() for file in arrived.iterdir()} == sent
+    assert {"model.safetensors", "config.json", "tokenizer.json", "README.md", "heed.json"} <= set(sent)
     assert ModelCard.load(arrived / "README.md").data.library_name == "transformers"
-    everything = "".join(one.told for one in told) + "".join(hub.asked)
-    kept = [file for folder in (place, tmp_path) for file in folder.rglob("*") if file.is_file()]
-    assert uploads.TOKEN not in everything
-    assert not [file for file in kept if uploads.TOKEN.encode() in file.read_bytes()]
 
 
-def test_what_hinders_is_told_in_two_lines(run: commands.Run, place: Path, tmp_path: Path) -> None:
-    mine = "push merged --to me/mine"
-    (place / "merged").exists() or run(place, tmp_path, "export sft --output merged")
-    (offline,) = run(place, tmp_path, mine, offline=True, token=uploads.TOKEN)
-    (nobody,) = run(place, tmp_path, mine)
-    asked = mine, f"push merged --to {uploads.OTHERS}/it", "push merged --to a/b/c", "push sft --to me/sft"
-    wrong, others, odd, local = run(place, tmp_path, *asked, token=uploads.TOKEN)
-    (refused,) = run(place, tmp_path, mine, token="hf_wrong")
-    assert wrong.code == 0
-    for found, what in (
-        (offline, "HF_HUB_OFFLINE is set"), (nobody, "nobody is logged in"), (others, "the hub refuses"),
-        (odd, "not a name of a repository"), (local, "a directory of this machine"), (refused, "the hub refuses"),
-    ):  # fmt: skip
-        assert found.code == 2 and what in found.told, found.told
-        assert len(found.told.splitlines()) == 2 and "\nhint: " in found.told
-        assert "hf_" not in found.told.replace("HF_", "")
-
-
-def test_a_hub_that_does_not_answer_is_told_in_two_lines(place: Path, tmp_path: Path) -> None:
-    (place / "merged").exists() or commands.run(commands.NOWHERE, place, tmp_path, "export sft --output merged")
-    (found,) = commands.run(commands.NOWHERE, place, tmp_path, "push merged --to me/mine", token=uploads.TOKEN)
-    assert found.code == 2 and "the hub cannot be reached" in found.told
-    assert len(found.told.splitlines()) == 2 and uploads.TOKEN not in found.told
-
-
-def test_an_adapter_of_a_hub_model_goes_as_it_is(run: commands.Run, hub: standin.Hub, tmp_path: Path) -> None:
-    told = run(tmp_path, tmp_path / "home", "push someone/gpt2-sft --to me/again", token=uploads.TOKEN)
-    assert told[0].code == 0, told[0].told
-    arrived = hub.root / "models" / "me" / "again"
-    names = {file.name for file in arrived.iterdir()}
+def test_an_adapter_of_a_hub_model_goes_as_it_is(pushed: Pushed, hub: standin.Hub) -> None:
+    assert pushed.said["adapter"].code == 0, pushed.said["adapter"].told
+    names = {file.name for file in (hub.root / "models" / "me" / "again").iterdir()}
     assert {"adapter_config.json", "adapter_model.safetensors", "heed.json"} <= names
+
+
+def test_the_token_is_nowhere(pushed: Pushed) -> None:
+    assert uploads.TOKEN not in "".join(one.told for one in pushed.said.values()) + "".join(pushed.asked)
+    files = [file for file in pushed.place.rglob("*") if file.is_file()]
+    assert len(files) > 5
+    assert not [file for file in files if uploads.TOKEN.encode() in file.read_bytes()]
+
+
+HINDERED = {
+    "nobody": "nobody is logged in", "wrong": "the hub refuses", "others": "the hub refuses",
+    "odd": "not a name of a repository", "local": "a directory of this machine",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "what"), HINDERED.items())
+def test_what_hinders_is_told_in_two_lines(pushed: Pushed, name: str, what: str) -> None:
+    assert_told(pushed.said[name], what)
+
+
+@pytest.mark.parametrize(("offline", "what"), [(True, "HF_HUB_OFFLINE is set"), (False, "the hub cannot be reached")])
+def test_without_a_hub_it_is_told_in_two_lines(pushed: Pushed, tmp_path: Path, offline: bool, what: str) -> None:
+    (found,) = commands.run(commands.NOWHERE, pushed.place, tmp_path, ASKED["push"], offline=offline)
+    assert_told(found, what)
+
+
+def assert_told(found: commands.Outcome, what: str) -> None:
+    assert found.code == 2 and what in found.told, found.told
+    assert len(found.told.splitlines()) == 2 and "\nhint: " in found.told
+    assert "hf_" not in found.told
+
+
+def test_the_stages_of_the_quickstart_are_the_recipes_that_run_here() -> None:
+    from test_recipes_by_hub_name import COMMANDS, RECIPES
+
+    told = re.findall(r"^ {4}heed ((?:sft|reward|ppo) recipes/gpt2/.*)$", PAGE, re.MULTILINE)
+    assert told == [f"{name} recipes/gpt2/{name}.yaml" for name in ("sft", "reward", "ppo")]
+    assert all(COMMANDS[line.split()[0]].startswith(line.replace("recipes/gpt2", str(RECIPES))) for line in told)
