@@ -27,6 +27,7 @@ FALL = 0.25  # of the held-out score, in standard deviations of the SFT model's 
 SHORT = 0.5  # of the length of the first steps
 FLAT = 0.25  # of the entropy of the first steps
 ALIKE = 0.5  # of the distinct 2-grams of the first steps
+FOREIGN = 4.0  # standard deviations of the score of the first steps: no such answer has been ranked
 REPEATED = 0.15  # more repeated 2-grams in a response than in the first steps
 SURE = 4.0  # standard errors
 
@@ -134,6 +135,20 @@ def falling(rows: Sequence[Row], run: Run) -> Told | None:
     return f"The held-out score was {best:.2f}, and is {scores[-1]:.2f}.", _n(best, scores[-1])
 
 
+def outlandish(rows: Sequence[Row], run: Run) -> Told | None:
+    """H14: the score, mean of three steps or held out, is four standard deviations over that of the first five."""
+    values, spread = _values(rows, "score/mean"), _values(rows, "score/sd")[:5]
+    if len(values) < 8 or not spread:
+        return None
+    first, held_out = mean(values[:5]), rows[-1].get("validation/score")
+    recent = max(mean(values[-3:]), -math.inf if held_out is None else held_out)
+    if recent - first <= FOREIGN * mean(spread):
+        return None
+    rise = (recent - first) / mean(spread)
+    message = f"The score rose from {first:.2f} to {recent:.2f}, {rise:.1f} standard deviations of the first steps'."
+    return message, {**_n(first, recent), "sd": mean(spread)}
+
+
 def _evaluated(rows: Sequence[Row]) -> list[tuple[int, float]]:
     """Places of the rows with a held-out score, and the scores."""
     return [
@@ -195,6 +210,7 @@ BANDS: dict[str, tuple[Callable[[Sequence[Row], Run], Told | None], str]] = {
     "H11": (alike, "raise kl_coef: the policy gives every prompt the same answer"),
     "H12": (repetitive, "the reward model likes repetition: see samples.jsonl, and rank such answers"),
     "H13": (falling, "take the checkpoint of the best evaluation, raise kl_coef, or stop earlier"),
+    "H14": (outlandish, "see in samples.jsonl what is paid: nobody ranked such answers; rank some, or raise kl_coef"),
     "NK22": (paid_by_kl, ""),
     "NK23": (lowered_price, ""),
 }
@@ -215,7 +231,7 @@ def replay(rows: Sequence[Row], run: Run) -> list[tuple[int, Finding]]:
     return [(row["step"], found) for i, row in enumerate(rows) for found in judge(rows[: i + 1], run)]
 
 
-COLLAPSE = ("H1", "H4", "H5", "H6", "H7", "H9", "H10", "H11", "H12", "H13")
+COLLAPSE = ("H1", "H4", "H5", "H6", "H7", "H9", "H10", "H11", "H12", "H13", "H14")
 """Bands that say what a policy has become, rather than how it is trained."""
 ENDING = 5  # last steps of a run
 

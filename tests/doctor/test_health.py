@@ -55,6 +55,18 @@ def test_a_band_fires_over_its_border_only(name: str, case: tuple[str, list[floa
     assert found[0].hint and found[0].evidence
 
 
+def test_a_score_that_nothing_ranked_had() -> None:
+    """Four standard deviations of the first five steps' scores, whatever the reward model's unit."""
+    spread, before = [0.5] * 5 + [9.0] * 8, [1.0] * 5 + [2.0] * 5
+    assert ids(rows(score__mean=[*before, 3.0, 3.0, 3.0], score__sd=spread)) == []
+    assert ids(rows(score__mean=[*before, 2.9, 3.0, 3.2], score__sd=spread)) == ["H14"]
+    held_out = rows(score__mean=[*before, 2.0, 2.0, 2.0], score__sd=spread)
+    assert ids([*held_out[:-1], {**held_out[-1], "validation/score": 3.0}]) == []
+    assert ids([*held_out[:-1], {**held_out[-1], "validation/score": 3.1}]) == ["H14"]
+    assert ids([*held_out[:-2], {**held_out[-2], "validation/score": 3.1}, held_out[-1]]) == []  # another step's
+    assert ids(rows(score__mean=[1.0] * 4 + [9.0] * 3, score__sd=spread)) == []
+
+
 def test_a_band_needs_enough_rows() -> None:
     assert ids(rows(policy__clip_fraction=[0.9, 0.9])) == []
     assert ids(rows(policy__entropy=[2.0, 2.0, 0.1, 0.1, 0.1])) == []

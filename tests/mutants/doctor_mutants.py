@@ -452,6 +452,14 @@ HEALTH = [
     ),
     *twins(
         "doctor/health",
+        "outlandish",
+        ("recent - first <= FOREIGN * mean(spread)", "recent <= FOREIGN * mean(spread)", "where it began is forgotten"),
+        ("FOREIGN * mean(spread)", "FOREIGN", "one unit for every reward model"),
+        ("max(mean(values[-3:])", "max(values[-1]", "one step is enough"),
+        ('_values(rows, "score/sd")[:5]', '_values(rows, "score/sd")', "the spread of now"),
+    ),
+    *twins(
+        "doctor/health",
         "falling",
         ("max(scores[:-2])", "scores[0]", "the first is the best"),
         ("max(scores[-2:])", "scores[-1]", "once is enough"),
