@@ -40,6 +40,7 @@ class Demonstration:
     response: str
     source: str = ""
     group: str = ""
+    user: str = ""
     where: str = field(default="", compare=False, repr=False)  # file and line, for messages; not part of the row
 
 

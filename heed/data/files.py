@@ -17,6 +17,7 @@ from heed.words import listed, reason, short
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".txt")
 ACCEPTED = f"{', '.join(SUFFIXES)}; text also as .gz or .xz"
+WHOLE = DataSettings().split  # what is not asked for by name
 DOCUMENT_END = "<|endoftext|>"
 
 
@@ -27,6 +28,9 @@ def read_rows(settings: DataSettings) -> list[Row]:
     require(settings)
     path = local(settings.path)
     if path.is_file():
+        if settings.split != WHOLE:
+            told = f"is a file, which has no split {settings.split!r}"
+            raise DataError(settings.path, told, "leave `split` out, or name a directory in the hub's layout")
         rows = _file_rows(path)
     elif path.is_dir():
         rows = [row for file in split_files(path, settings.split) for row in _file_rows(file)]

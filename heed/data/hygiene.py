@@ -230,7 +230,9 @@ def limit_per_user(records: Sequence[R], most: int) -> list[R]:
     """At most so many prompts of one user, the first ones. Records without a user are all kept. 0 = no limit."""
     if most == 0:
         return list(records)
-    return _first_of_each(records, lambda record: record.user if isinstance(record, Prompt) else "", most)
+    return _first_of_each(
+        records, lambda record: record.user if isinstance(record, Prompt | Demonstration) else "", most
+    )
 
 
 def split_by_group(records: Sequence[R], share: float, seed: int) -> tuple[list[R], list[R]]:

@@ -99,7 +99,7 @@ def _demonstration(entry: Entry, tags: _Tags) -> Demonstration:
         raise Unusable("rows without one best response")
     if not entry.best.strip():
         raise Unusable("empty responses")
-    return Demonstration(entry.prompt, entry.best, tags.source, tags.group, tags.where)
+    return Demonstration(entry.prompt, entry.best, tags.source, tags.group, tags.user, tags.where)
 
 
 def _prompt(entry: Entry, tags: _Tags) -> Prompt:

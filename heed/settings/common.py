@@ -147,6 +147,15 @@ class StageSettings(Settings):
         description="cpu, cuda, cuda:1, mps; auto = the accelerator from 5 M weights",
     )
 
+    @field_validator("*", mode="after")
+    @classmethod
+    def _rows_come_from_somewhere(cls, value: Any, info: ValidationInfo) -> Any:
+        """Which rows to take of no file: whoever says that forgot the file."""
+        default = cls.model_fields[str(info.field_name)].default
+        if isinstance(value, DataSettings) and not value.path and value != default:
+            raise ValueError("names no `path` that these rows would come from")
+        return value
+
     @classmethod
     def stage_name(cls) -> str:
         """What the stage is called: of `BestOfNSettings` best_of_n."""
