@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from heed import config
-from heed.errors import ConfigError, HeedError
+from heed import config, disk
+from heed.errors import ConfigError, HeedError, RunError
 from heed.recipe import nearest
 from heed.settings.common import DataSettings, StageSettings
 
@@ -116,6 +116,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HeedError as error:
         print(error, file=sys.stderr)
         return 2
+    except Exception as error:
+        if not disk.is_full(error):
+            raise
+        print(RunError("heed", disk.told(error, Path.cwd()), "make room, then run it again"), file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("stopped by Ctrl-C: what was written so far is kept, nothing is half-written", file=sys.stderr)
         return 130
@@ -132,7 +137,11 @@ def _dispatch(arguments: list[str]) -> int:
         if not arguments[1:] or HELP & set(arguments):
             print(RESUME)
             return 0
-        arguments = resumed(Path(arguments[1]).expanduser(), arguments[2:])
+        run = Path(arguments[1]).expanduser()
+        if importlib.import_module("heed.training.claim").tidied(run):
+            print(f"{run} is finished: nothing is left to do")
+            return 0
+        arguments = resumed(run, arguments[2:])
     name, *rest = arguments
     if name not in COMMANDS:
         raise ConfigError(name, "is not a command of heed", nearest(name, [*COMMANDS, "resume"], "commands"))
@@ -146,8 +155,8 @@ def _dispatch(arguments: list[str]) -> int:
     if track := getattr(settings, "track", ()):
         importlib.import_module("heed.tracking.follow").require(track)
     _prepare_process()
-    run: Callable[[Any], object] = importlib.import_module(f"heed.{command.stage}").run
-    outcome = run(settings)
+    stage: Callable[[Any], object] = importlib.import_module(f"heed.{command.stage}").run
+    outcome = stage(settings)
     write_page(outcome)
     return outcome if isinstance(outcome, int) else 0
 

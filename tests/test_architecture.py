@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 HOUSE = ROOT / "heed"
 
 FLOORS = {
-    "errors": -1, "words": -1,
+    "errors": -1, "words": -1, "disk": -1,
     "jsonl": 0,
     "formulas": 1, "records": 1, "batches": 1, "recipe": 1, "settings": 1,
     "config": 2, "rows": 2, "tracking": 2,

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from heed.disk import append_whole
 from heed.doctor.causes import settle
 from heed.doctor.findings import TESTS, Finding, by_severity
 
@@ -73,8 +74,9 @@ class Chart:
             self.file.unlink(missing_ok=True)
             self.lines = 0
         if findings:
-            with self.file.open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps({"step": step, **finding.as_dict()}) + "\n" for finding in findings)
+            lines = "".join(json.dumps({"step": step, **finding.as_dict()}) + "\n" for finding in findings)
+            with self.file.open("ab", buffering=0) as file:
+                append_whole(file, lines.encode())
             self.lines += len(findings)
 
     def outcomes(self) -> dict[str, str]:

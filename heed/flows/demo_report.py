@@ -20,8 +20,8 @@ from heed.pocket.gold import Judgement, judge
 from heed.records import Ranking, Turn, read_jsonl
 from heed.settings.demo import DemoSettings
 from heed.training.figures import print_figures
+from heed.training.files import write_json
 from heed.training.metrics import print_completions
-from heed.training.run_dir import write_json
 
 SHOWN = 8  # prompts in the printed table
 

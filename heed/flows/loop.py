@@ -22,8 +22,8 @@ from heed.labeling.store import reading, tasks
 from heed.labeling.store.database import Database
 from heed.settings.loop import LoopSettings
 from heed.stages import ppo
+from heed.training.files import write_text
 from heed.training.lock import Lock
-from heed.training.run_dir import write_text
 
 log = logging.getLogger("heed")
 OF_A_ROUND = re.compile(r"(^|/)round-\d+/ppo$")

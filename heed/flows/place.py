@@ -9,7 +9,7 @@ from heed.errors import ConfigError
 from heed.settings.demo import DemoSettings
 from heed.settings.sweep import SweepSettings
 from heed.training.describe import describe_run
-from heed.training.run_dir import write_json, write_text
+from heed.training.files import write_json, write_text
 
 
 def claim(root: Path, settings: DemoSettings | SweepSettings, stage: str, mark: str, seed: int = 0) -> None:

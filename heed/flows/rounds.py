@@ -30,7 +30,7 @@ from heed.settings.common import DataSettings, StageSettings
 from heed.settings.loop import LoopSettings
 from heed.settings.reward import RewardSettings, ScoreSettings
 from heed.stages import ppo, reward, sample, score
-from heed.training.run_dir import write_json, write_text
+from heed.training.files import write_json, write_text
 
 ABOUT, DONE, CHOSEN, CORRECTIONS = f"{RANKINGS}.about.json", "round.json", "chosen.jsonl", "corrections.jsonl"
 FEWEST = 8  # ranked prompts: two halves of them, and some that are held out

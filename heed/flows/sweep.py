@@ -24,8 +24,8 @@ from heed.settings.reward import RewardSettings
 from heed.settings.sft import SFTSettings
 from heed.settings.sweep import SweepSettings
 from heed.stages import ppo, pretrain, reward, sft
+from heed.training.files import write_json
 from heed.training.metrics import print_completions, short
-from heed.training.run_dir import write_json
 
 STAGES: Mapping[str, tuple[type[StageSettings], Callable[[Any], object]]] = {
     "pretrain": (PretrainSettings, pretrain.run),

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
 
+from heed.disk import is_full
 from heed.errors import CheckpointError, HeedError
 from heed.models.card import Card, write_card
 from heed.models.checkpoint import HEAD, Checkpoint, write_metadata
@@ -148,7 +149,7 @@ def save_parts(parts: Mapping[Path, Callable[[Path], None]]) -> list[CheckpointE
     """Save several artefacts, each to its own directory, in their order; the failure of one takes no other with it.
 
     What a part left of its directory is removed. Returns what went wrong, for the caller to raise when the others are
-    in their place.
+    in their place. A full disk is raised at once.
     """
     failures = []
     for path, save in parts.items():
@@ -158,6 +159,8 @@ def save_parts(parts: Mapping[Path, Callable[[Path], None]]) -> list[CheckpointE
             for file in path.glob("*"):
                 if file.is_file():  # directories in it are other parts
                     file.unlink()
+            if is_full(error):
+                raise  # the run stops, and goes on from its state when there is room
             told = f"could not be saved: {next(iter(str(error).splitlines()), type(error).__name__)}"
             failures.append(
                 CheckpointError(str(path), told, "free some room on the disk, and go on from what was saved")

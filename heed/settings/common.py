@@ -125,13 +125,14 @@ class StageSettings(Settings):
     """What every stage has."""
 
     MAY_CHANGE: ClassVar[frozenset[str]] = frozenset(
-        {"output", "overwrite", "resume", "save_every", "kept_states", "track"}
+        {"output", "overwrite", "resume", "dry_run", "save_every", "kept_states", "track"}
     )
     """Settings that may be others when a stopped run goes on; a stage adds its own."""
 
     output: str = Field(description="run directory that the stage writes")
     overwrite: bool = Field(False, description="replace a run in `output`, once the new one is finished")
     resume: bool = Field(False, description="go on with the run in `output` where it was stopped")
+    dry_run: bool = Field(False, description="three steps, then what the run will need; nothing is written")
     save_every: int = Field(0, ge=0, description="steps between saved states; 0 = about ten minutes")
     kept_states: int = Field(2, ge=1, description="states that are kept while the run goes on")
     track: tuple[TrackerName, ...] = Field(

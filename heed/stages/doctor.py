@@ -30,9 +30,9 @@ from heed.settings.doctor import DoctorSettings
 from heed.settings.ppo import PPOSettings
 from heed.stages import ppo
 from heed.training.device import pick_device, pick_dtype
+from heed.training.files import write_json
 from heed.training.metrics import print_completions
 from heed.training.randomness import seed_everything
-from heed.training.run_dir import write_json
 
 log = logging.getLogger("heed")
 ANY = {"target", "set", "json"}

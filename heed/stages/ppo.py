@@ -23,7 +23,7 @@ from heed.formulas.advantages import shaped_rewards
 from heed.models.adapter import settled
 from heed.models.artefact import Artefact, TemplateUsed, check_saveable
 from heed.models.card import made_with
-from heed.models.checkpoint import Checkpoint, open_checkpoint
+from heed.models.checkpoint import Checkpoint, open_checkpoint, weights_hash
 from heed.models.external_reward import ExternalReward
 from heed.models.lineage import judged_by, lineage
 from heed.models.load import context_length, load_config, load_tokenizer
@@ -44,11 +44,13 @@ from heed.settings.ppo import PPOSettings
 from heed.training.begin import announce
 from heed.training.device import pick_device, pick_dtype
 from heed.training.figures import print_figures
+from heed.training.guards import require_finite
 from heed.training.loop import Loop
 from heed.training.metrics import print_completions
 from heed.training.optimizer import ppo_learning_rate_factor
 from heed.training.randomness import Randomness, seed_everything
 from heed.training.run_dir import DROPPED, RunDir
+from heed.training.state import Same
 
 log = logging.getLogger("heed")
 
@@ -59,13 +61,15 @@ def run(settings: PPOSettings) -> Path:
     """Train a policy against a reward model, with the SFT model as the reference of the KL price."""
     inputs = read(settings)
     settings = settings.model_copy(update={"lora": settled(settings.lora, inputs.sft)})
+    if settings.dry_run:  # of its three steps two are whole ones
+        settings = settings.model_copy(update={"critic_warmup": min(1, settings.critic_warmup)})
     device = pick_device(settings.device, weight_count(inputs.sft))
     generator = seed_everything(settings.seed, device)
     with RunDir.create(settings) as run_dir:
         inputs.dropped.write(run_dir.path / DROPPED)
         ppo = prepare(settings, inputs, device, generator)
-        notes = [*lineage(inputs.sft, inputs.reward), *map(check_saveable, (ppo.roles.policy, ppo.roles.value))]
-        for note in filter(None, notes):
+        notes = map(check_saveable, (ppo.roles.policy, ppo.roles.value))
+        for note in filter(None, [*lineage(inputs.sft, inputs.reward), *notes]):
             log.info("%s", note)
         doctor = live_doctor(settings, ppo.roles, run_dir.path)
         price = KLPrice(settings.kl_coef, settings.kl_target, settings.kl_horizon, settings.batch)
@@ -75,12 +79,15 @@ def run(settings: PPOSettings) -> Path:
         if run_dir.saved is None:
             held_out.answer(step=0)
         parts = {"policy": update.policy, "critic": update.critic, "price": price, "order": order, "doctor": doctor}
-        parts |= {"held_out": held_out, "random": Randomness(generator)}
+        same = Same(trunk=weights_hash(trunk.model), data=provenance(settings.prompts, len(inputs.questions)))
+        parts |= {"held_out": held_out, "random": Randomness(generator), "inputs": same}
         with Loop(run_dir, "ppo", settings.steps, parts, settings.save_every) as loop:
             for step in loop:
                 questions = [inputs.questions[i] for i in order.take(settings.batch)]
                 with loop.clock("rollout"):
                     rollout = worker.collect(questions, doctor.observers)
+                loop.reads(partial(sample_rows, ppo.roles.policy, rollout, settings.batch))
+                require_finite(float(rollout.scores.sum()), "a score of the reward model")
                 doctor.examine(step, rollout)
                 scored = rollout.scored
                 rewards = shaped_rewards(scored.logprobs, scored.ref_logprobs, rollout.paid, rollout.mask, price.coef)
@@ -158,16 +165,13 @@ def check(settings: PPOSettings) -> None:
     if settings.minibatch > settings.batch:
         raise ConfigError("minibatch", f"{settings.minibatch} is more than batch {settings.batch}", "make it smaller")
     if bool(settings.reward_model) == bool(settings.external_reward.model):
-        raise ConfigError(
-            "reward_model", "one reward model is needed", "set either reward_model or external_reward.model"
-        )
+        hint = "set either reward_model or external_reward.model"
+        raise ConfigError("reward_model", "one reward model is needed", hint)
     if settings.ptx.coef and not settings.ptx.text:
         raise ConfigError("ptx.text", "is empty, but ptx.coef is above 0", "name text files, or set ptx.coef to 0")
     if settings.steps <= settings.critic_warmup:
-        told = (
-            f"{settings.steps} are not more than critic_warmup, {settings.critic_warmup}: the policy would never move"
-        )
-        raise ConfigError("steps", told, "raise it, or lower `critic_warmup`")
+        told = f"{settings.steps} are not more than critic_warmup, {settings.critic_warmup}"
+        raise ConfigError("steps", f"{told}: the policy would never move", "raise it, or lower `critic_warmup`")
     if settings.kl_target and not settings.kl_coef:
         raise ConfigError("kl_target", "moves a kl_coef that is 0 nowhere", "set kl_coef to where it should begin")
     for name, judge in (("heldout", settings.judge), ("gold", settings.gold)):
@@ -218,12 +222,9 @@ def prepare(settings: PPOSettings, inputs: Inputs, device: torch.device, generat
     )  # fmt: skip
     ptx = None
     if inputs.text is not None:
-        options = settings.ptx.coef, settings.ptx.ratio
-        ptx = Ptx(roles.policy, inputs.text, *options, microbatch, generator, threads)
-    own_steps = settings.steps - settings.critic_warmup
-    schedule = partial(
-        ppo_learning_rate_factor, steps=own_steps, warmup_steps=settings.warmup_steps, settings=settings.optimizer
-    )
+        ptx = Ptx(roles.policy, inputs.text, settings.ptx.coef, settings.ptx.ratio, microbatch, generator, threads)
+    ramp = {"steps": settings.steps - settings.critic_warmup, "warmup_steps": settings.warmup_steps}
+    schedule = partial(ppo_learning_rate_factor, **ramp, settings=settings.optimizer)
     update = Update(
         Critic(roles.value, settings.value_optimizer, settings.value_clip_range, microbatch, threads), policy, ptx,
         settings.epochs, settings.minibatch, settings.gamma, settings.gae_lambda, settings.critic_warmup,

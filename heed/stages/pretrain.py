@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import random
 from collections.abc import Mapping, Sequence
@@ -30,7 +31,7 @@ from heed.settings.pretrain import PretrainSettings
 from heed.training.begin import announce
 from heed.training.device import has_bfloat16, pick_device
 from heed.training.figures import print_figures
-from heed.training.guards import require_finite
+from heed.training.guards import decoded, require_finite
 from heed.training.loop import Loop
 from heed.training.optimizer import (
     MuonWithAdamW,
@@ -41,7 +42,7 @@ from heed.training.optimizer import (
 from heed.training.optimizer import step as optimizer_step
 from heed.training.randomness import Randomness, seed_everything
 from heed.training.run_dir import RunDir
-from heed.training.state import Weights
+from heed.training.state import Same, Weights
 
 EVALUATIONS = 5
 VALIDATION_TOKENS = 100_000  # held-out tokens that are scored; more would not narrow the interval to speak of
@@ -175,10 +176,12 @@ def train(
     with model.trainable() as parameters:
         optimizer = optimizer_for(parameters, settings, threads.count)
         parts = {"model": Weights(parameters), "optimizer": optimizer, "random": Randomness(generator)}
+        parts["inputs"] = Same(text=hashlib.sha256(corpus.training.numpy().tobytes()).hexdigest())
         announce(run_dir, model.trunk.model.parameters(), parameters, threads.count)
         with Loop(run_dir, "pretrain", len(batches), parts, settings.save_every) as loop:
             for step in loop:
                 rows = batches[step - 1]
+                loop.reads(partial(decoded, model.trunk.tokenizer, corpus.training[rows]))
                 factor = learning_rate_factor(step, len(batches), settings.optimizer)
                 set_learning_rate(optimizer, factor)
                 loss = backpropagate(model, corpus.training[rows], settings, threads)

@@ -23,7 +23,7 @@ from heed.models.adapter import settled
 from heed.models.answers import Drawing
 from heed.models.artefact import Artefact, TemplateUsed, check_saveable
 from heed.models.card import made_with
-from heed.models.checkpoint import Checkpoint, open_checkpoint
+from heed.models.checkpoint import Checkpoint, open_checkpoint, weights_hash
 from heed.models.lineage import parent
 from heed.models.roles import Shelf, weight_count
 from heed.models.scalar_head import RewardModel
@@ -37,6 +37,7 @@ from heed.settings.reward import RewardSettings
 from heed.training.begin import announce
 from heed.training.device import pick_device, pick_dtype
 from heed.training.figures import print_figures
+from heed.training.guards import decoded
 from heed.training.loop import Loop
 from heed.training.optimizer import (
     MuonWithAdamW,
@@ -47,7 +48,7 @@ from heed.training.optimizer import (
 from heed.training.optimizer import step as optimizer_step
 from heed.training.randomness import Randomness, seed_everything
 from heed.training.run_dir import DROPPED, RunDir
-from heed.training.state import Memory, Weights
+from heed.training.state import Memory, Same, Weights
 
 FEW_COMPARISONS = 2000  # below, reward models of any size stay near chance (arXiv 2210.10760)
 WHILE_TRAINING = 500  # held-out rankings that are scored while it trains: always the same ones
@@ -159,10 +160,14 @@ def train(
         optimizer = optimizer_for(parameters, settings, threads.count)
         parts = {"model": Weights(parameters), "optimizer": optimizer, "smooth": smooth}
         parts |= {"samples": samples, "random": Randomness(generator)}
+        data = provenance(settings.data, len(training.rankings))
+        parts["inputs"] = Same(trunk=weights_hash(model.trunk.model), data=data)
         announce(run_dir, model.trunk.model.parameters(), parameters, threads.count)
         with Loop(run_dir, "reward", len(batches), parts, settings.save_every) as loop:
             for step in loop:
                 batch = [tasks[i] for i in batches[step - 1]]
+                texts = [text for task in batch for text in task[0].texts]
+                loop.reads(partial(decoded, model.trunk.tokenizer, texts))
                 factor = learning_rate_factor(step, len(batches), settings.optimizer)
                 set_learning_rate(optimizer, factor)
                 metrics = backpropagate(model, batch, settings.centring, settings.microbatch_tokens, threads)

@@ -25,8 +25,9 @@ from heed.records import Candidates, Ranking, prompt_to_json, read_jsonl
 from heed.settings.reward import ScoreSettings
 from heed.training.device import pick_device, pick_dtype
 from heed.training.figures import print_figures
+from heed.training.files import write_text
 from heed.training.randomness import seed_everything
-from heed.training.run_dir import RunDir, write_text
+from heed.training.run_dir import RunDir
 
 SCORES, WRONG = "scores.jsonl", "wrong.jsonl"
 

@@ -19,7 +19,7 @@ from heed.imitation.response_loss import ResponseLoss
 from heed.models.adapter import settled
 from heed.models.artefact import Artefact, TemplateUsed, check_saveable
 from heed.models.card import made_with
-from heed.models.checkpoint import Checkpoint, open_checkpoint
+from heed.models.checkpoint import Checkpoint, open_checkpoint, weights_hash
 from heed.models.load import load_tokenizer
 from heed.models.policy import Policy
 from heed.models.roles import Shelf, trained_copy, weight_count
@@ -28,13 +28,14 @@ from heed.settings.sft import SFTSettings
 from heed.training.begin import announce
 from heed.training.device import pick_device, pick_dtype
 from heed.training.figures import print_figures
+from heed.training.guards import decoded
 from heed.training.loop import Loop
 from heed.training.metrics import print_completions
 from heed.training.optimizer import learning_rate_factor, make_optimizer, set_learning_rate
 from heed.training.optimizer import step as optimizer_step
 from heed.training.randomness import Randomness, seed_everything
 from heed.training.run_dir import DROPPED, RunDir
-from heed.training.state import Weights
+from heed.training.state import Same, Weights
 
 SHOWN = ("loss/train", "loss/validation", "grad_norm")
 PRINTED = 5  # rows of the printed table
@@ -102,12 +103,16 @@ def train(
     with policy.trainable() as parameters:
         optimizer = make_optimizer({"policy": parameters.values()}, settings.optimizer)
         parts = {"policy": Weights(parameters), "optimizer": optimizer, "random": Randomness(generator)}
+        data = provenance(settings.data, len(examples.training))
+        parts["inputs"] = Same(trunk=weights_hash(policy.trunk.model), data=data)
         if run_dir.step == 0:
             run_dir.record(0, {"loss/validation": before.mean})
         announce(run_dir, policy.trunk.model.parameters(), parameters, threads.count)
         with Loop(run_dir, "sft", len(batches), parts, settings.save_every) as loop:
             for step in loop:
                 batch = batches[step - 1]
+                texts = [row.tokens for part in batch.values() for row in part]
+                loop.reads(partial(decoded, policy.trunk.tokenizer, texts))
                 factor = learning_rate_factor(step, len(batches), settings.optimizer)
                 set_learning_rate(optimizer, factor)
                 metrics = backpropagate(policy, batch, settings.lora.dropout, settings.microbatch_tokens, threads)
@@ -117,7 +122,7 @@ def train(
                     with loop.clock("evaluation"):
                         measured = response_loss.measure(policy, examples.held_out, settings.microbatch_tokens)
                         metrics["loss/validation"] = measured.mean
-                loop.record(metrics, SHOWN, sum(len(row.tokens) for part in batch.values() for row in part))
+                loop.record(metrics, SHOWN, sum(map(len, texts)))
     if measured is None:  # the run had been stopped after its last step
         measured = response_loss.measure(policy, examples.held_out, settings.microbatch_tokens)
     return measured

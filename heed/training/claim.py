@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from heed import config
-from heed.errors import ConfigError
+from heed.errors import CheckpointError, ConfigError
 from heed.settings.common import StageSettings
 from heed.training.lock import NAME as LOCK
 from heed.training.lock import Lock
@@ -50,6 +50,26 @@ def claimed(path: Path, settings: StageSettings) -> Lock:
         lock.release()
         raise
     return lock
+
+
+def tidied(path: Path) -> bool:
+    """Whether the run in a directory is finished. What it had no time to remove after its last word is removed then.
+
+    Raises ConfigError while another process is writing there.
+    """
+    if described(path).get("finished") is not True:
+        return False
+    lock = Lock(path)
+    remove_leftovers(path)
+    lock.release()
+    return True
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what a finished run does not need any more: its states, and what `overwrite` had moved aside."""
+    for name in ("state", "checkpoint.partial", "checkpoint.replaced"):
+        shutil.rmtree(path / name, ignore_errors=True)
+    remove_replaced(path)
 
 
 def remove_replaced(path: Path) -> None:
@@ -104,6 +124,17 @@ def _require_the_same_run(path: Path, settings: StageSettings) -> None:
         may = ", ".join(sorted(settings.MAY_CHANGE))
         told = f"changed since the run began: {', '.join(changed)}"
         raise ConfigError("resume", told, f"leave it as it was (heed resume {path}); these may change: {may}")
+
+
+def require_this_run(path: Path, state: Path, run: str | None, rows: Mapping[str, int]) -> None:
+    """Raises CheckpointError for a state of another run, and where rows of its time are gone."""
+    if run != described(path).get("id"):
+        raise CheckpointError(str(state), "is another run's state", f"remove it, then heed resume {path}")
+    for name, before in rows.items():
+        there = (path / name).stat().st_size if (path / name).exists() else 0
+        if there < before:
+            told = f"has {there:,} bytes, but had {before:,} when {state.name} was saved"
+            raise CheckpointError(str(path / name), told, "put the whole file back, or begin anew with --overwrite")
 
 
 def _different(old: Mapping[str, Any], new: Mapping[str, Any], may: frozenset[str], prefix: str = "") -> Iterator[str]:

@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import secrets
 import shlex
 import shutil
 import subprocess
@@ -29,6 +30,7 @@ VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ATEN_CPU_CAPABILITY", "CUDA_
 def describe_run(stage: str, settings: str, seed: int) -> dict[str, Any]:
     """The first content of `run.json`."""
     return {
+        "id": secrets.token_hex(8),
         "stage": stage,
         "settings": settings,
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 from torch import Tensor
 
@@ -16,6 +18,11 @@ def require_finite(value: float, name: str) -> float:
             "this step", f"{name} is {value}", "lower `optimizer.learning_rate`, or look at the batch's text"
         )
     return value
+
+
+def decoded(tokenizer: Any, rows: Iterable[Iterable[int]]) -> list[dict[str, str]]:
+    """Rows of tokens as `{"text"}`, special tokens written out, for a file that people look into."""
+    return [{"text": tokenizer.decode([int(token) for token in row])} for row in rows]
 
 
 def require_spread(scores: Tensor, name: str) -> Tensor:

@@ -19,20 +19,19 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self, final
 
 from heed.errors import RunError
+from heed.training.dry_run import ASIDE, Measured
 from heed.training.metrics import Progress
 from heed.training.run_dir import RunDir
 from heed.training.state import Part
 
 SAVE_SECONDS = 600.0
 """Between saved states where `save_every` is 0."""
-ASIDE = ("evaluation", "save")
-"""What is timed by itself and is no part of `time/step`."""
 STOPS = (signal.SIGINT, signal.SIGTERM)
 
 log = logging.getLogger("heed")
@@ -44,8 +43,8 @@ class Loop:
 
     `parts` are the named parts of the stage's state (weights, optimisers, generators, running figures …). They get
     their saved states when the loop is entered, and are saved every `save_every` steps (0: about every ten minutes),
-    when SIGINT or SIGTERM asks the run to stop, which it does after the step in hand, and before a RunError leaves. A
-    second signal stops at once.
+    after the last one, when SIGINT or SIGTERM asks the run to stop, which it does after the step in hand, and before a
+    RunError leaves. A second signal stops at once.
     """
 
     def __init__(self, run_dir: RunDir, label: str, steps: int, parts: Mapping[str, Part], save_every: int = 0) -> None:
@@ -54,6 +53,7 @@ class Loop:
         self._save_every, self._last_save = save_every, time.monotonic()
         self._is_last, self._is_inside, self._saves = False, False, False
         self._rows_before: dict[str, int] = {}  # how long the files of rows were when the step began
+        self._rows: Callable[[], Iterable[Mapping[str, Any]]] = list
         self._signal: int | None = None
         self._handlers: dict[int, Any] = {}
         self._seconds: dict[str, float] = {}
@@ -77,15 +77,22 @@ class Loop:
         self._progress.__exit__(kind, error, trace)
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
-        if isinstance(error, RunError) and self._is_inside and self._parts_are_finite():
-            self._save_within()
+        if isinstance(error, RunError) and self._is_inside:
+            self._write_rows(error)
+            if self._parts_are_finite():
+                self._save_within()
 
     def __iter__(self) -> Iterator[int]:
         """Step numbers. The body of a step calls `record` once."""
+        dry = self.run_dir.dry
+        if dry is not None:
+            dry.label, dry.planned = self.label, self.steps
         while self.step < self.steps and not self._is_last:
             self._begin()
             yield self.step
             self._end()
+            if dry is not None and self.step >= dry.steps:
+                raise Measured
 
     def record(
         self, metrics: Mapping[str, float | None], shown: Sequence[str] = (), tokens: int = 0, **seconds: float
@@ -94,8 +101,15 @@ class Loop:
         self.run_dir.record(self.step, metrics)
         self._shown, self._tokens = {name: metrics[name] for name in shown if name in metrics}, tokens
 
+    def reads(self, rows: Callable[[], Iterable[Mapping[str, Any]]]) -> None:
+        """This step is computed from these rows, which are asked for, and written, only where it must stop."""
+        self._rows = rows
+
     def is_due(self, times: int) -> bool:
         """Whether this is one of `times` steps at even distances, the last step among them."""
+        if self.run_dir.dry is not None:
+            self.run_dir.dry.evaluations = min(times, self.steps)
+            return self.step == self.run_dir.dry.steps
         return self.step in evenly_spaced(times, self.steps)
 
     def end(self) -> None:
@@ -117,6 +131,12 @@ class Loop:
         self._saves = self._saves or self._is_time_to_save()
         return self._saves
 
+    def _write_rows(self, error: RunError) -> None:
+        """What the step was computed from, for the person who looks for the reason."""
+        if rows := [dict(row) for row in self._rows()]:
+            path = self.run_dir.write_rows(f"step-{self.step}-rows.jsonl", rows)
+            error.hint += f"; the rows of this step are in {path}"
+
     def _save_within(self) -> None:
         """Save what there is in the middle of a step: it is begun again, with weights that may have moved already. A
         state of its beginning is left alone."""
@@ -126,7 +146,7 @@ class Loop:
     def _begin(self) -> None:
         self.step += 1
         self._rows_before = self.run_dir.row_lengths()
-        self._seconds, self._saves, self._is_inside = {}, False, True
+        self._seconds, self._saves, self._is_inside, self._rows = {}, False, True, list
         self._began = time.perf_counter()
 
     def _end(self) -> None:
@@ -137,14 +157,19 @@ class Loop:
         if self._tokens:
             timings["perf/tokens_per_second"] = self._tokens / seconds
         self.run_dir.time(self.step, timings)
+        if self.run_dir.dry is not None:
+            self.run_dir.dry.took(seconds, self._seconds, self._tokens)
         self._progress.update(self.step, self._shown)
-        if self.saves or self._signal is not None:
+        is_end = self._is_last or self.step == self.steps  # what comes after it may take long, and fail
+        if self.saves or is_end or self._signal is not None:
             self.run_dir.save_state(self.step, self.parts, ended=self._is_last)
             self._last_save = time.monotonic()
         if self._signal is not None:
             self._leave()
 
     def _is_time_to_save(self) -> bool:
+        if self.run_dir.dry is not None:
+            return self.step == self.run_dir.dry.steps
         if self._save_every:
             return self.step % self._save_every == 0
         return time.monotonic() - self._last_save >= SAVE_SECONDS

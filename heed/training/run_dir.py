@@ -7,10 +7,8 @@ run aside until the new one is finished (`overwrite`).
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
-import math
 import os
 import shlex
 import shutil
@@ -18,19 +16,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Any, BinaryIO, Self
 
 import torch
-from safetensors import SafetensorError
 
-from heed import config
+from heed import config, disk
 from heed.errors import HeedError, RunError
 from heed.settings.common import StageSettings
 from heed.tracking.follow import Trackers, require
-from heed.training import claim
+from heed.training import claim, memory
 from heed.training.describe import data_hashes, describe_run
+from heed.training.dry_run import DryRun, Measured
+from heed.training.files import finite, sync, write_json, write_text
 from heed.training.lock import Lock
-from heed.training.state import Part, Saved, find_state, keep_last, save_state, sync
+from heed.training.state import Part, Saved, find_state, keep_last, save_state
 
 CHECKPOINT, STATES = "checkpoint", "state"
 DROPPED = "dropped.jsonl"
@@ -48,14 +47,17 @@ class RunDir:
     the run goes on from; None where it begins. `recipe` is the text of `config.yaml`.
     """
 
-    def __init__(self, path: Path, lock: Lock, description: dict[str, Any], saved: Saved | None, kept: int) -> None:
+    def __init__(
+        self, path: Path, lock: Lock, description: dict[str, Any], saved: Saved | None, settings: StageSettings
+    ) -> None:
         self.path, self.saved = path, saved
         self.checkpoint = path / CHECKPOINT
         self.step = saved.step if saved else 0
         self.is_new, self.recipe, self.trackers = False, "", Trackers(path, (), {})
-        self._lock, self._description, self._kept = lock, description, kept
+        self.dry: DryRun | None = None
+        self._lock, self._description, self._settings = lock, description, settings
         self._started = time.perf_counter()
-        self._files: dict[str, TextIO] = {}
+        self._files: dict[str, BinaryIO] = {}
         self._torch_threads = torch.get_num_threads()
 
     @classmethod
@@ -66,21 +68,32 @@ class RunDir:
         `settings.overwrite`), something that is not a run, or a run that another process is writing.
         """
         require(settings.track)
+        if settings.dry_run:
+            dry = DryRun(Path(settings.output).expanduser(), settings.kept_states)
+            plain = {"output": str(dry.place), "resume": False, "overwrite": False, "dry_run": False, "track": ()}
+            run = cls.create(settings.model_copy(update=plain))
+            run.dry = dry
+            return run
         path = Path(settings.output).expanduser()
         is_new = not path.exists()
         lock = claim.claimed(path, settings)
         try:
             saved = find_state(path / STATES) if settings.resume else None
+            if saved:
+                claim.require_this_run(path, saved.path, saved.about.get("run"), saved.rows)
             _restore_interrupted_swap(path)
             _cut_rows(path, saved.rows if saved else {})
-            recipe = config.dump(settings.model_copy(update={"resume": False, "overwrite": False}))
+            recipe = config.dump(settings.model_copy(update={"resume": False, "overwrite": False, "dry_run": False}))
             write_text(path / "config.yaml", recipe)
             description = _description(path, settings, saved)
             write_json(path / "run.json", description)
-        except BaseException:
+        except BaseException as error:
             lock.release()
+            if disk.is_full(error):
+                hint = "make room, then run the same command again"
+                raise RunError(str(path), disk.told(error, path), hint) from None
             raise
-        run = cls(path, lock, description, saved, settings.kept_states)
+        run = cls(path, lock, description, saved, settings)
         run.is_new, run.recipe = is_new, recipe
         run.trackers = Trackers(path, settings.track, settings.model_dump(mode="json"))
         if settings.resume:
@@ -92,24 +105,29 @@ class RunDir:
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    ) -> bool:
         self.trackers.close()
         for file in self._files.values():
             file.close()
         self._files = {}
         self._lock.release()
         torch.set_num_threads(self._torch_threads)  # a small model had set it to one, for the whole process
+        if self.dry is not None:
+            return self._leave_dry(self.dry, error)
         if error is None:
-            return
+            return False
         shutil.rmtree(self._partial, ignore_errors=True)
         if isinstance(error, HeedError) and not isinstance(error, RunError) and self.is_new and not self.step:
             shutil.rmtree(self.path)  # a mistake that showed when the models were read: nothing has been done yet
         if isinstance(error, RunError):
             error.where = f"{self.path}: step {self.step + 1}"
             error.hint += f"; {self._last_good()}"
-        if _is_full(error):
-            told = f"no space left on the disk; {self._last_good()}"
+        if disk.is_full(error):
+            told = f"{disk.told(error, self.path)}; {self._last_good()}"
             raise RunError(str(self.path), told, f"make room, then {self._how_to_go_on()}") from None
+        if memory.is_out_of_memory(error):
+            raise self._out_of_memory(error, self.path) from None
+        return False
 
     def record(self, step: int, metrics: Mapping[str, float | None]) -> None:
         """Append one row to `metrics.jsonl`. No times here: with one seed the file is the same twice."""
@@ -127,16 +145,27 @@ class RunDir:
         for row in rows:
             self._append("samples.jsonl", {"step": step, **row})
 
+    def write_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> Path:
+        """Write a whole file of rows at once; returns its path."""
+        write_text(self.path / name, "".join(json.dumps(finite(row), ensure_ascii=False) + "\n" for row in rows))
+        return self.path / name
+
     def save_state(
         self, step: int, parts: Mapping[str, Part], rows: Mapping[str, int] | None = None, **about: Any
     ) -> None:
         """Write what is needed to go on after `step`, rows first: a state never names rows that are not on the disk.
         `rows`: how much of each file belongs to the steps up to that one; all of it, if not given."""
         for file in self._files.values():
-            file.flush()
             os.fsync(file.fileno())
-        save_state(self.path / STATES, step, parts, self.row_lengths() if rows is None else rows, **about)
-        keep_last(self.path / STATES, self._kept)
+        save_state(
+            self.path / STATES,
+            step,
+            parts,
+            self.row_lengths() if rows is None else rows,
+            run=self._description.get("id"),
+            **about,
+        )
+        keep_last(self.path / STATES, self._settings.kept_states)
 
     def has_state(self, step: int) -> bool:
         """Whether a state of that step was saved."""
@@ -192,8 +221,7 @@ class RunDir:
         """
         seconds = round(time.perf_counter() - self._started + self._description.get("seconds", 0.0), 1)
         self.describe(finished=True, seconds=seconds)
-        shutil.rmtree(self.path / STATES, ignore_errors=True)
-        claim.remove_replaced(self.path)
+        claim.remove_leftovers(self.path)
         for name in (CHECKPOINT, *RESULTS):
             if (self.path / name).exists():
                 log.info("wrote  %s", self.path / name)
@@ -210,10 +238,22 @@ class RunDir:
 
     def _append(self, name: str, row: Mapping[str, Any]) -> None:
         if name not in self._files:
-            self._files[name] = (self.path / name).open("a", encoding="utf-8")
-        file = self._files[name]
-        file.write(json.dumps(finite(row), ensure_ascii=False, allow_nan=False) + "\n")
-        file.flush()
+            self._files[name] = (self.path / name).open("ab", buffering=0)
+        line = json.dumps(finite(row), ensure_ascii=False, allow_nan=False) + "\n"
+        disk.append_whole(self._files[name], line.encode())
+
+    def _leave_dry(self, dry: DryRun, error: BaseException | None) -> bool:
+        """Say what was measured, if it was, and leave nothing behind."""
+        if error is None or isinstance(error, Measured):
+            print("\n".join(dry.lines(self._description)))
+        dry.remove()
+        if error is not None and memory.is_out_of_memory(error):
+            raise self._out_of_memory(error, dry.output) from None
+        return isinstance(error, Measured)
+
+    def _out_of_memory(self, error: BaseException, path: Path) -> RunError:
+        steps = self._settings if "parameters" in self._description else None  # what is said when steps begin
+        return memory.told(error, f"{path}: step {self.step + 1}", self._last_good(), steps)
 
     def _last_good(self) -> str:
         states = sorted((self.path / STATES).glob("step-????????"))
@@ -225,30 +265,6 @@ class RunDir:
 
     def _how_to_go_on(self) -> str:
         return f"heed resume {self.path}" if any((self.path / STATES).glob("step-????????")) else "run it again"
-
-
-def write_json(path: Path, value: object) -> Path:
-    """Write a whole JSON file at once; NaN and infinities become null."""
-    write_text(path, json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    return path
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a whole file at once."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
-
-
-def finite(value: Any) -> Any:
-    """The value with every NaN and infinity replaced by None, since JSON has no word for them."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return value
 
 
 def _description(path: Path, settings: StageSettings, saved: Saved | None) -> dict[str, Any]:
@@ -279,9 +295,3 @@ def _restore_interrupted_swap(path: Path) -> None:
     if replaced.exists() and not (path / CHECKPOINT).exists():
         replaced.rename(path / CHECKPOINT)
     shutil.rmtree(replaced, ignore_errors=True)
-
-
-def _is_full(error: BaseException) -> bool:
-    if isinstance(error, SafetensorError):
-        return "No space left" in str(error) or "Disk quota" in str(error)
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

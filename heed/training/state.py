@@ -26,9 +26,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from heed.errors import CheckpointError
+from heed.training.files import sync
 
 MANIFEST = "manifest.json"
-LAYOUT = 1
+LAYOUT = 2
+WRONG = (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError, AssertionError)
+"""What values of another shape raise where they are put in their places."""
 _TENSOR, _TUPLE, _PAIRS = "$tensor", "$tuple", "$pairs"
 
 
@@ -56,7 +59,13 @@ class Saved:
             told = f"holds the state of {', '.join(sorted(there))}, not of {', '.join(sorted(parts))}"
             raise CheckpointError(str(self.path), told, "go on with the recipe and the version that began the run")
         for name, part in parts.items():
-            part.load_state_dict(_read_part(self.path, name))
+            state = _read_part(self.path, name)
+            try:
+                part.load_state_dict(state)
+            except WRONG as error:
+                told = f"{name} does not fit this run: {next(iter(str(error).splitlines()), type(error).__name__)}"
+                hint = "go on with the recipe and the version that began the run"
+                raise CheckpointError(str(self.path), told, hint) from error
 
 
 def save_state(directory: Path, step: int, parts: Mapping[str, Part], rows: Mapping[str, int], **about: Any) -> Path:
@@ -68,6 +77,7 @@ def save_state(directory: Path, step: int, parts: Mapping[str, Part], rows: Mapp
         _write_part(partial, name, part.state_dict())
     files = {file.name: _fingerprint(file) for file in sorted(partial.iterdir())}
     manifest = {"layout": LAYOUT, "step": step, "rows": dict(rows), **about, "files": files}
+    manifest["sha256"] = _digest(manifest)
     (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     for file in partial.iterdir():
         sync(file)
@@ -102,11 +112,13 @@ def read_manifest(path: Path) -> Saved:
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
         files, step, rows = dict(manifest["files"]), int(manifest["step"]), dict(manifest["rows"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, RecursionError, OverflowError, *WRONG):
         raise CheckpointError(str(path), f"{MANIFEST} is missing or damaged", "use an earlier state") from None
     if manifest.get("layout") != LAYOUT:
         told = f"was written in layout {manifest.get('layout')}, this heed reads {LAYOUT}"
         raise CheckpointError(str(path), told, "go on with the version of heed that began the run")
+    if manifest.get("sha256") != _digest(manifest) or path.name != f"step-{step:08d}":
+        raise CheckpointError(str(file), "is damaged, or another step's", "use an earlier state")
     for name, expected in files.items():
         if Path(name).name != name or not (path / name).is_file() or _fingerprint(path / name) != expected:
             raise CheckpointError(str(path / name), "is damaged or missing", "use an earlier state")
@@ -121,21 +133,18 @@ def keep_last(directory: Path, count: int) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def sync(path: Path) -> None:
-    """Wait until a file, or the entries of a directory, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _is_whole(path: Path) -> bool:
     try:
         read_manifest(path)
     except CheckpointError:
         return False
     return True
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    """SHA-256 of a manifest without its own."""
+    rest = {name: value for name, value in manifest.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _fingerprint(file: Path) -> dict[str, Any]:
@@ -156,7 +165,7 @@ def _read_part(directory: Path, name: str) -> dict[str, Any]:
     try:
         tensors = load_file(file) if file.is_file() else {}
         found: dict[str, Any] = _decoded(json.loads((directory / f"{name}.json").read_text(encoding="utf-8")), tensors)
-    except (SafetensorError, ValueError, KeyError):
+    except (SafetensorError, OSError, RecursionError, *WRONG):
         raise CheckpointError(str(file), "cannot be read", "use an earlier state") from None
     return found
 
@@ -212,6 +221,24 @@ class Weights:
             raise CheckpointError("state", f"{other} is in one of saved and present weights only", "use the same model")
         for name, parameter in self.parameters.items():
             parameter.copy_(state[name])
+
+
+class Same:
+    """Hashes of what a run reads and does not train, as a part: they must be the same when it goes on."""
+
+    def __init__(self, **hashes: Any) -> None:
+        self.hashes = hashes
+
+    def state_dict(self) -> dict[str, Any]:
+        """The hashes."""
+        return dict(self.hashes)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Raises CheckpointError where something has changed since the state was saved."""
+        for name in self.hashes.keys() | state.keys():
+            if self.hashes.get(name) != state.get(name):
+                hint = "put back what it began with, or begin anew with --overwrite"
+                raise CheckpointError(name, "is not what the run began with", hint)
 
 
 class Memory:

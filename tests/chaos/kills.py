@@ -22,6 +22,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +83,8 @@ def write_data(place: Path) -> None:
     (place / "text.txt").write_text("<|endoftext|>".join(f"{a} {b} {c}" for a in words for b in words for c in words))
 
 
-def child(run: Callable[[Any], object], settings: Any, place: Path, forget: str) -> int:
-    """Fork a process that makes the run in `place`; returns its id."""
+def child(run: Callable[[Any], object], settings: Any, place: Path, spoil: Callable[[], object]) -> int:
+    """Fork a process that makes the run in `place`, once `spoil` has been called there; returns its id."""
     process = os.fork()
     if process:
         return process
@@ -92,8 +93,7 @@ def child(run: Callable[[Any], object], settings: Any, place: Path, forget: str)
         told = os.open(place / "told.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(told, 1)
         os.dup2(told, 2)
-        if forget:
-            leave_out(forget)
+        spoil()
         run(settings)
     except BaseException as error:  # noqa: BLE001 a forked child must not return into its parent's stack
         traceback.print_exc()
@@ -104,6 +104,8 @@ def child(run: Callable[[Any], object], settings: Any, place: Path, forget: str)
 
 def leave_out(part: str) -> None:
     """A build whose saved states lack a part: it is written, and not read again."""
+    if not part:
+        return
     init = Loop.__init__
 
     def forgetful(self: Loop, *arguments: Any, **options: Any) -> None:
@@ -122,7 +124,7 @@ def finish(run: Callable[[Any], object], settings: Any, place: Path, kills: int,
         exists = (place / "run" / "run.json").exists()
         if exists and json.loads((place / "run" / "run.json").read_text())["finished"]:
             return done  # killed between its last word and its end
-        process = child(run, settings.model_copy(update={"resume": exists}), place, forget)
+        process = child(run, settings.model_copy(update={"resume": exists}), place, partial(leave_out, forget))
         if done < kills:
             time.sleep(rng.uniform(0.02, seconds))
             os.kill(process, signal.SIGKILL)

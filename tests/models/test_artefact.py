@@ -215,20 +215,30 @@ def test_stock_templates_give_the_ids_that_were_trained_on(
 
 
 def test_one_part_that_cannot_be_saved_takes_no_other_with_it(tmp_path: Path) -> None:
-    def full(path: Path) -> None:
+    def broken(path: Path) -> None:
         path.mkdir()
         (path / "half").write_text("half")
-        raise OSError(28, "No space left on device")
+        raise OSError(5, "Input/output error")
 
     def fine(path: Path) -> None:
         path.mkdir(exist_ok=True)
         (path / "weights").write_text("all")
 
-    parts: dict[Path, Callable[[Path], None]] = {tmp_path: fine, tmp_path / "ema": full, tmp_path / "value": fine}
+    parts: dict[Path, Callable[[Path], None]] = {tmp_path: fine, tmp_path / "ema": broken, tmp_path / "value": fine}
     (failure,) = save_parts(parts)
-    assert isinstance(failure, CheckpointError) and "No space left" in failure.what
+    assert isinstance(failure, CheckpointError) and "Input/output error" in failure.what
     assert (tmp_path / "weights").is_file() and (tmp_path / "value" / "weights").is_file()
     assert not (tmp_path / "ema" / "half").exists()
+
+
+def test_a_full_disk_stops_the_run_instead(tmp_path: Path) -> None:
+    """It goes on from its state when there is room; a checkpoint without a part would be another run's."""
+
+    def full(path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        save_parts({tmp_path / "value": full})
 
 
 def test_a_checkpoint_says_what_it_was_trained_from(tiny_directory: Path, tmp_path: Path) -> None:
