@@ -20,7 +20,7 @@ export HF_HUB_DISABLE_TELEMETRY = 1
 
 FUZZ      ?= 1000
 
-.PHONY: help setup programs test lint check fix chaos fuzz mutants doctor-table doctor-foreign architectures demo bench doctor-cost \
+.PHONY: help setup programs test lint check fix chaos memory test-oldest audit fuzz mutants doctor-table doctor-foreign architectures demo bench doctor-cost \
         label-load taste device notebook wheel-test clean
 
 help:
@@ -61,11 +61,27 @@ fix: $(READY) ## format and mend what the linter can
 mutants: $(READY) ## break formulas on purpose; every break must be caught by a test
 	$(BIN)/python tests/mutants/run.py
 
-chaos: $(READY) ## 200 kills at random moments over every stage, and what must be caught (minutes; KILLS= SEED=)
+chaos: $(READY) ## 200 kills at random moments over every stage, states that lack a part, full disks (20 minutes; KILLS= SEED=)
 	$(BIN)/python tests/chaos/kills.py --kills $(or $(KILLS),200) --seed $(or $(SEED),0)
+	$(BIN)/python tests/chaos/controls.py
+	$(BIN)/python tests/chaos/full_disk.py
+
+memory: $(READY) ## 500 steps of PPO: does memory grow, what does saving cost (minutes; DEMO=runs/demo)
+	$(BIN)/python tests/chaos/memory.py --demo $(or $(DEMO),runs/demo)
+
+OLDEST := build/oldest
+test-oldest: ## the fast tests in an environment of its own, with the lowest version of every range (half an hour)
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet $(PIP_FLAGS) $(TORCH)
+	$(OLDEST)/bin/python tests/oldest.py > $(OLDEST)/lowest.txt
+	$(OLDEST)/bin/python -m pip install --quiet $(PIP_FLAGS) -c $(OLDEST)/lowest.txt -e '.[dev,postgres]'
+	$(OLDEST)/bin/python -m pytest -q $(TESTS)
+
+audit: $(READY) ## known vulnerabilities of the exact versions in constraints.txt (asks a public database)
+	$(BIN)/python tests/audit.py
 
 fuzz: $(READY) ## some ten thousand malformed files, rows and dialogues, new ones each time (minutes; FUZZ= examples a test)
-	HEED_FUZZ=$(FUZZ) $(BIN)/python -m pytest -q tests/data/test_fuzz.py
+	HEED_FUZZ=$(FUZZ) $(BIN)/python -m pytest -q tests/data/test_fuzz.py tests/training/test_fuzz_state.py
 
 doctor-table: $(READY) ## every fault of PPO under 20 seeds, and healthy runs: what the doctor says (an hour; DEMO=runs/demo)
 	$(BIN)/python tests/doctor/table.py --demo $(or $(DEMO),runs/demo)

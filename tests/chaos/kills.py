@@ -106,12 +106,16 @@ def leave_out(part: str) -> None:
     """A build whose saved states lack a part: it is written, and not read again."""
     if not part:
         return
-    init = Loop.__init__
+    init, (name, *inner) = Loop.__init__, part.split(".")
 
     def forgetful(self: Loop, *arguments: Any, **options: Any) -> None:
         init(self, *arguments, **options)
-        if part in self.parts:
-            self.parts[part].load_state_dict = lambda state: None  # type: ignore[method-assign]
+        if name in self.parts:
+            lost: Any = self.parts[name]
+            for attribute in inner:
+                lost = getattr(lost, attribute)
+            method = "load_state_dict" if hasattr(lost, "load_state_dict") else "load"
+            setattr(lost, method, lambda state: None)
 
     Loop.__init__ = forgetful  # type: ignore[method-assign]
 
@@ -148,7 +152,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stages", nargs="*", default=["pretrain", "sft", "sample", "reward", "ppo"])
-    parser.add_argument("--forget", default="", help="a part of the state that is not read again")
+    parser.add_argument("--forget", default="", help="what of the state is not read again: random, policy.optimizer …")
     asked = parser.parse_args()
     rng, different, total, place = random.Random(asked.seed), 0, 0, Path(tempfile.mkdtemp(prefix="heed-kills-"))
     write_data(place)
