@@ -20,8 +20,8 @@ export HF_HUB_DISABLE_TELEMETRY = 1
 
 FUZZ      ?= 1000
 
-.PHONY: help setup programs test lint check fix chaos memory test-oldest audit fuzz mutants doctor-table doctor-foreign architectures demo bench doctor-cost \
-        label-load taste device notebook wheel-test clean
+.PHONY: help setup programs test lint check fix chaos memory test-oldest audit fuzz mutants doctor-table doctor-foreign architectures demo \
+        bench doctor-cost label-load taste device notebook wheel-test clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST)
@@ -77,8 +77,10 @@ test-oldest: ## the fast tests in an environment of its own, with the lowest ver
 	$(OLDEST)/bin/python -m pip install --quiet $(PIP_FLAGS) -c $(OLDEST)/lowest.txt -e '.[dev,postgres]'
 	$(OLDEST)/bin/python -m pytest -q $(TESTS)
 
-audit: $(READY) ## known vulnerabilities of the exact versions in constraints.txt (asks a public database)
-	$(BIN)/python tests/audit.py
+audit: ## known vulnerabilities of the exact versions in constraints.txt (asks a public database)
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/python -m pip install --quiet $(PIP_FLAGS) pip-audit
+	build/audit/bin/python tests/audit.py
 
 fuzz: $(READY) ## some ten thousand malformed files, rows and dialogues, new ones each time (minutes; FUZZ= examples a test)
 	HEED_FUZZ=$(FUZZ) $(BIN)/python -m pytest -q tests/data/test_fuzz.py tests/training/test_fuzz_state.py

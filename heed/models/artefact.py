@@ -79,6 +79,7 @@ class Artefact:
             about["template"] = {"name": self.template.name, "hash": self.template.hash}
         if self.base:
             about |= {"base": self.base, "base_hash": self.base_hash}
+            about |= {"base_revision": revision} if (revision := revision_of(model)) else {}
         if self.start:
             about["from"] = parent(self.start)
         if rankings := merged(about.get("rankings", []), self.start.rankings if self.start else []):
@@ -94,7 +95,7 @@ class Artefact:
         return Card(
             self.title, self.sentence, self.base, model.adapter is not None, measured, self.settings, self.made_with,
             opened_by, task, code(self._usage(model)), serving(self._usage(model), Path(self.base).name or "BASE"),
-            self._lineage(),
+            self._lineage(), revision_of(model),
         )  # fmt: skip
 
     def _lineage(self) -> list[str]:
@@ -113,6 +114,12 @@ class Artefact:
             return Usage("policy", adapter, True, chat, space)
         stock = layout_of(model.trunk.model, kind_of(model)).stock is not None
         return Usage(kind_of(model), adapter, stock, chat, space, model.gain, model.bias)
+
+
+def revision_of(model: Policy | ScalarModel) -> str | None:
+    """The commit of a base that came from the hub, as transformers found it; None for a directory."""
+    found: str | None = getattr(model.trunk.model.config, "_commit_hash", None)
+    return found
 
 
 STOCK = {

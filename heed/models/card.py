@@ -26,7 +26,8 @@ class Card:
     """What a checkpoint is and how it came to be.
 
     `figures` are `{"estimate", "low", "high", "n"}` by name; `opened_by` is the stock class that opens the directory;
-    `code` is how (empty: as a policy), `serve` how it is served, `lineage` what it came from, a line each.
+    `code` is how (empty: as a policy), `serve` how it is served, `lineage` what it came from, a line each. `revision` is
+    the commit of a base from the hub: its name alone may mean other weights tomorrow.
     """
 
     title: str
@@ -41,6 +42,7 @@ class Card:
     code: str = ""
     serve: str = ""
     lineage: Sequence[str] = ()
+    revision: str | None = None
 
 
 def write_card(path: Path, card: Card) -> None:
@@ -65,7 +67,8 @@ def made_with(run: Path) -> dict[str, str | None]:
 def _body(card: Card) -> str:
     kind = "A LoRA adapter of" if card.adapter else "Trained from"
     named = Path(card.base).parent.name if Path(card.base).name == "checkpoint" else Path(card.base).name
-    base = f"{kind} `{named}`. " if card.base else ""
+    at = f" at revision `{card.revision}`" if card.revision else ""
+    base = f"{kind} `{named}`{at}. " if card.base else ""
     versions = ", ".join(f"{name} {version}" for name, version in card.made_with.items() if version)
     served = f"## Serve\n\n```sh\n{card.serve}\n```\n\n" if card.serve else ""
     came = "".join(f"- {line}\n" for line in card.lineage)

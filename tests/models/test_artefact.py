@@ -214,6 +214,20 @@ def test_stock_templates_give_the_ids_that_were_trained_on(
         base = tmp_path / name
 
 
+def test_the_revision_of_a_base_from_the_hub_is_said(tiny_directory: Path, tmp_path: Path) -> None:
+    """A name alone may mean other weights tomorrow."""
+    model = model_of(Policy, tiny_directory, 2)
+    written = artefact(model, base="gpt2", base_hash="x")
+    written.save(model, tmp_path / "local")
+    assert "base_revision" not in open_checkpoint(str(tmp_path / "local")).metadata
+    model.trunk.model.config._commit_hash = "607a30d783dfa663caf39e06633721c8d4cfcd7e"
+    written.save(model, tmp_path / "hub")
+    assert open_checkpoint(str(tmp_path / "hub")).metadata["base_revision"].startswith("607a30d")
+    assert (
+        "`gpt2` at revision `607a30d783dfa663caf39e06633721c8d4cfcd7e`" in (tmp_path / "hub" / "README.md").read_text()
+    )
+
+
 def test_one_part_that_cannot_be_saved_takes_no_other_with_it(tmp_path: Path) -> None:
     def broken(path: Path) -> None:
         path.mkdir()
