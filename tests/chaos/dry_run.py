@@ -72,7 +72,8 @@ def main() -> int:
         for number, case in enumerate(asked.cases):
             shape, options = CASES[case]
             command = ["sft", "--model", shape, "--data", "rows.jsonl", "--output", f"run-{number}",
-                       "--template", "plain", "--epochs", "1", "--completions", "2", "--completion_tokens", "8", *options]  # fmt: skip
+                       "--template", "plain", "--epochs", "1", "--completions", "2", "--completion_tokens", "8",
+                       *options]  # fmt: skip
             _, told = peak([*command, "--dry_run", "true"], place)
             found = re.search(r"memory +([\d,]+) MB", told)
             assert found is not None, told

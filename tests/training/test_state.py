@@ -15,7 +15,7 @@ from torch import Tensor
 from heed.errors import CheckpointError
 from heed.training.optimizer import MuonWithAdamW
 from heed.training.randomness import Randomness, seed_everything
-from heed.training.state import Memory, Weights, find_state, read_manifest, save_state
+from heed.training.state import Memory, Same, Weights, _digest, find_state, read_manifest, save_state
 
 TREES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(),
@@ -106,6 +106,15 @@ def test_a_state_of_other_parts_is_refused(tmp_path: Path) -> None:
         read_manifest(path).load({"policy": Memory(x=0), "value": Memory(x=0)})
 
 
+def test_data_or_weights_that_changed_meanwhile_are_told(tmp_path: Path) -> None:
+    save_state(tmp_path, 1, {"inputs": Same(trunk="a1", data={"rows": 7})}, {})
+    saved = find_state(tmp_path)
+    assert saved is not None
+    saved.load({"inputs": Same(trunk="a1", data={"rows": 7})})
+    with pytest.raises(CheckpointError, match="data: is not what the run began with"):
+        saved.load({"inputs": Same(trunk="a1", data={"rows": 8})})
+
+
 def test_nothing_that_is_interrupted_counts(tmp_path: Path) -> None:
     class Stops:
         def state_dict(self) -> dict[str, Any]:
@@ -125,6 +134,7 @@ def test_a_manifest_cannot_point_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "outside").write_text("x")
     manifest = json.loads((path / "manifest.json").read_text())
     manifest["files"]["../../outside"] = {"sha256": "", "bytes": 1}
+    manifest["sha256"] = _digest(manifest)
     (path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(CheckpointError, match="damaged or missing"):
         read_manifest(path)
