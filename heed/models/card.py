@@ -26,8 +26,8 @@ class Card:
     """What a checkpoint is and how it came to be.
 
     `figures` are `{"estimate", "low", "high", "n"}` by name; `opened_by` is the stock class that opens the directory;
-    `code` is how (empty: as a policy), `serve` how it is served, `lineage` what it came from, a line each. `revision` is
-    the commit of a base from the hub: its name alone may mean other weights tomorrow.
+    `code` is how (empty: as a policy), `serve` how it is served, `lineage` what it came from, a line each; `revision`
+    is the commit of a base from the hub: its name alone may mean other weights tomorrow.
     """
 
     title: str
