@@ -245,7 +245,8 @@ def test_a_loss_that_is_not_finite_leaves_a_state(place: Path, tmp_path: Path, m
             record(self, *arguments, **options)
 
         patch.setattr(Loop, "record", recorded)
-        with pytest.raises(RunError, match=r"run: step 3: the loss is nan\nhint: lower it; the rows .*; the last good state is"):
+        told = r"run: step 3: the loss is nan\nhint: lower it; the rows .*; the last good state is"
+        with pytest.raises(RunError, match=told):
             ppo.run(settings)
     manifest = json.loads(Path("run/state/step-00000002/manifest.json").read_text())
     assert (manifest["step"], manifest["within_step"]) == (2, 3)
