@@ -51,16 +51,17 @@ class Policy:
 
 
 def ask(
-    connection: Connection, policy: Policy, groups: Iterable[LabelerGroup], only: Collection[int] | None = None
+    connection: Connection, policy: Policy, groups: Iterable[LabelerGroup], soon: Collection[int] | None = None
 ) -> None:
-    """Ask for the policy's number of answers to every task, or to `only` these, of each group of labelers."""
+    """Ask for the policy's number of answers to every task, of each group of labelers; or to those alone that are to
+    come `soon`, before all that nobody has begun."""
     wanted = {
         number: policy.reviewers if _share(key) < policy.overlap else 1
         for number, key in tasks.keys(connection).items()
-        if only is None or number in only
+        if soon is None or number in soon
     }
     for group in groups:
-        tasks.want(connection, group, wanted)
+        tasks.want(connection, group, wanted, soon is not None)
 
 
 def next_task(connection: Connection, labeler: Labeler, policy: Policy, now: float) -> Lease | NoTask:

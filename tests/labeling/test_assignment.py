@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from heed.labeling import assignment, queue
 from heed.labeling.assignment import gold_accuracy
 from heed.labeling.messages import Draft, Judged, Skip, Submission, Turnout
 from heed.labeling.slots import Refused
@@ -52,6 +55,27 @@ def test_partly_done_tasks_come_first(database: Database) -> None:
     anna, bert = here.welcome("anna"), here.welcome("bert")
     begun = [here.answer(anna).task, here.answer(anna).task]  # type: ignore[union-attr]
     assert [here.answer(bert).task for _ in range(2)] == begun  # type: ignore[union-attr]
+
+
+def test_what_is_queued_later_to_come_soon_goes_before_what_nobody_has_begun(
+    database: Database, tmp_path: Path
+) -> None:
+    """The last batch first; but what somebody has begun before both, and a restart of the page changes nothing."""
+    here = room(database, [task(number) for number in range(3)], reviewers=2)
+    begun = here.answer(here.welcome("anna"))
+    assert begun is not None
+    for batch in (5, 6):
+        rows = [{"prompt": f"soon {batch}.{k}", "responses": ["a", "b"], "finished": [True, True]} for k in range(2)]
+        (tmp_path / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        assert queue.add(database, [tmp_path / "more.jsonl"], here.desk.policy) == 2
+        assert queue.add(database, [tmp_path / "more.jsonl"], here.desk.policy) == 0
+    with database.write() as connection:
+        assignment.ask(connection, here.desk.policy, ("train", "held_out"))
+    boris, seen = here.welcome("boris"), []
+    while (found := here.answer(boris)) is not None:
+        seen.append("".join(piece.text for piece in found.prompt[-1].pieces))
+    assert seen[0] == "".join(piece.text for piece in begun.prompt[-1].pieces)
+    assert seen[1:5] == ["soon 6.0", "soon 6.1", "soon 5.0", "soon 5.1"] and len(seen) == 7
 
 
 def test_held_out_labelers_have_their_own_share(database: Database) -> None:

@@ -55,7 +55,7 @@ _SWEEP = delete(leases).where(leases.c.expires <= NOW).returning(leases.c.task_i
 
 _OPEN = select(quotas.c.task_id).where(quotas.c.labeler_group == GROUP, quotas.c.kind == KIND)
 _OPEN = _OPEN.where(~_touched(quotas.c.task_id)).limit(1)
-_WAITING = _OPEN.where(quotas.c.queue < FULL).order_by(quotas.c.queue, quotas.c.task_id)
+_WAITING = _OPEN.where(quotas.c.queue < FULL).order_by(quotas.c.queue, quotas.c.turn, quotas.c.task_id)
 _CLAIM = (
     update(quotas)
     .where(quotas.c.labeler_group == GROUP)

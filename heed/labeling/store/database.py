@@ -20,7 +20,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, Oper
 from heed.errors import ConfigError, DataError
 from heed.labeling.store import tables
 
-NEWEST = "0002"
+NEWEST = "0003"
 """Revision of `migrations/versions` that `tables.py` describes."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"

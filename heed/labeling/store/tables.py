@@ -112,7 +112,8 @@ quotas = Table(  # how many answers a task wants from a group of labelers; gold 
     Column("done", Integer, nullable=False),  # answers
     Column("taken", Integer, nullable=False),  # answers and leases
     Column("queue", Integer, Computed(QUEUE, persisted=True), nullable=False),
-    Index(None, "labeler_group", "kind", "queue", "task_id"),
+    Column("turn", Integer, nullable=False, server_default="0"),  # among tasks of the same queue the lowest is first
+    Index(None, "labeler_group", "kind", "queue", "turn", "task_id"),
 )
 
 leases = Table(

@@ -78,12 +78,24 @@ def add(connection: Connection, new: Iterable[NewTask]) -> list[int]:
     return added
 
 
-def want(connection: Connection, group: str, answers: dict[int, int]) -> None:
-    """Ask for so many answers of a group of labelers to each task; what was asked for before is replaced."""
+def want(connection: Connection, group: str, answers: dict[int, int], soon: bool = False) -> None:
+    """Ask for so many answers of a group of labelers to each task; what was asked for before is replaced.
+
+    `soon`: new ones go before all that nobody has begun.
+    """
+    first = connection.execute(select(func.min(quotas.c.turn))).scalar_one() or 0
     known = set(connection.execute(select(quotas.c.task_id).where(quotas.c.labeler_group == group)).scalars())
     kinds = dict(connection.execute(select(tasks.c.id, tasks.c.kind)).all())
     fresh = [
-        {"task_id": task, "labeler_group": group, "kind": kinds[task], "wanted": wanted, "done": 0, "taken": 0}
+        {
+            "task_id": task,
+            "labeler_group": group,
+            "kind": kinds[task],
+            "wanted": wanted,
+            "done": 0,
+            "taken": 0,
+            "turn": first - 1 if soon else 0,
+        }
         for task, wanted in answers.items()
         if task not in known
     ]
