@@ -110,7 +110,8 @@ def _averaged(run: Run) -> Iterator[tuple[str, Line]]:
     kl = number(told.get("kl", {}).get("estimate"))
     for judge, name in REPORTED.items():
         if kl is not None and "after" in told.get(name, {}):
-            yield judge, _point(f"{run.name}, averaged weights", kl, told[name]["after"])
+            point = estimated(f"{run.name}, averaged weights", [kl], [told[name]["after"]], joined=False)
+            yield judge, point  # the legend names it: an evaluation may have the same policy, with its name beside
 
 
 def of_best_of_n(run: Run, gold: Mapping[str, Any]) -> Found:

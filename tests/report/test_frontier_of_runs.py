@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from heed.report.frontier import GOLD, HELD_OUT, PROXY, frontier, rooted
+from heed.report.frontier import GOLD, HELD_OUT, PROXY, frontier, near, rooted
 from heed.report.read import Run, read_run
 from heed.settings.best_of_n import BestOfNSettings
 from heed.settings.common import DataSettings
@@ -140,3 +140,27 @@ def test_a_model_has_one_colour_in_all_charts_and_the_root_is_only_another_axis(
 
 def test_one_point_is_no_frontier(write_run: Write) -> None:
     assert frontier([read_run(write_run("ppo", ppo_settings(), [ppo_row(1)]))], {}) is None
+
+
+def test_what_is_far_beyond_is_left_to_the_chart_over_the_root(ppo: Run, write_run: Write) -> None:
+    close = frontier([ppo], {})
+    assert close is not None and [chart.title for chart in near(close.charts)] == [
+        chart.title for chart in close.charts
+    ]
+    rows = [ppo_row(step, **{"kl/exact": kl, "score/mean": 0.1 * step}) for step, kl in ((1, 0.0), (2, 5.0), (3, 40.0))]
+    far = frontier([read_run(write_run("far", ppo_settings(), rows))], {})
+    assert far is not None
+    (chart,) = near(far.charts)
+    assert chart.title.endswith("to 8 nats") and "over √KL" in chart.note
+    assert [list(line.x) for line in chart.lines if line.joined] == [[0.0, 5.0]]
+    assert [list(line.x) for line in rooted(far.charts)[0].lines if line.joined] == [[0.0, 5.0, 40.0]]
+
+
+def test_averaged_weights_are_a_point_by_every_judge(write_run: Write) -> None:
+    rows = [ppo_row(step, **{"kl/exact": float(step), "score/mean": 0.1 * step}) for step in (1, 2)]
+    ema = {"kl": estimate(0.5), "score": {"after": estimate(0.3)}, "gold": {"after": estimate(3.0)}}
+    run = read_run(write_run("ppo", ppo_settings(), rows, report={"ema": ema, "gold": {"before": estimate(2.0)}}))
+    for judge, value in ((PROXY, 0.3), (GOLD, 3.0)):
+        line = lines_of([run], judge)["ppo, averaged weights"]
+        assert (list(line.x), list(line.y)) == ([0.5], [value])
+    assert list(lines_of([run], GOLD)["sft"].y) == [2.0]
