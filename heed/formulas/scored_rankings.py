@@ -90,9 +90,19 @@ def accuracy_and_nll(pairs: Pairs, seed: int) -> dict[str, dict[str, Any]]:
 
 
 def share(outcomes: Float[Tensor, " pairs"], prompts: Int[Tensor, " pairs"]) -> Estimate:
-    """Mean over prompts of the mean outcome of a prompt's pairs, with Wilson's interval for as many prompts."""
+    """Mean over prompts of the mean outcome of a prompt's pairs, with Wilson's interval over prompts.
+
+    A prompt's mean of several pairs scatters less than a single yes or no, so the interval is that of as many trials as
+    would scatter as the prompts do: at least one a prompt, at most one a pair. `n` counts prompts.
+    """
     per_prompt = mean_per_prompt(outcomes.double(), prompts)
-    return wilson(float(per_prompt.sum()), len(per_prompt))
+    n, mean = len(per_prompt), float(per_prompt.mean()) if len(per_prompt) else math.nan
+    if n < 2:
+        return wilson(mean, n) if n else wilson(0, 0)
+    error = float(per_prompt.var()) / n
+    trials = max(n, math.floor(min(len(outcomes), mean * (1 - mean) / error))) if error else n
+    found = wilson(mean * trials, trials)
+    return Estimate(mean, found.low, found.high, n)
 
 
 def reward_report(rankings: ScoredRankings, seed: int) -> dict[str, Any]:

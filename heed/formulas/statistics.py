@@ -53,6 +53,24 @@ def resampled_indices(n: int, seed: int, resamples: int) -> Iterator[NDArray[np.
     return (generator.integers(n, size=n) for _ in range(resamples))
 
 
+def outer_quantiles(draws: ArrayLike, n: int) -> NDArray[np.float64]:
+    """The ends of a 95 % bootstrap interval from `draws` `[resamples, ...]` of n things: `[2, ...]`.
+
+    Plain 2.5 % and 97.5 % are too narrow for small n, as a resample's variance is (n − 1)/n of what it should be and
+    normal quantiles stand for t's. Hesterberg (2015, arXiv 1411.5279) takes instead the quantiles at
+
+        Φ(−√(n/(n−1)) · t)        t: 97.5 % of Student's distribution with n − 1 degrees of freedom
+
+    which for the mean of normal values is the t interval. For n = 128 that is 2.35 %, for n = 8 0.57 %; of one or two
+    things it is the range.
+    """
+    outside = 0.0
+    if n > 2:
+        wide = math.sqrt(n / (n - 1)) * _student(n - 1)
+        outside = 0.5 * math.erfc(wide / math.sqrt(2))
+    return np.quantile(np.asarray(draws, dtype=np.float64), [outside, 1 - outside], axis=0)
+
+
 def bootstrap_statistic(
     statistic: Callable[[NDArray[np.int64]], float], n: int, seed: int, resamples: int = 2000
 ) -> Estimate:
@@ -63,7 +81,7 @@ def bootstrap_statistic(
     """
     draws = np.array([statistic(indices) for indices in resampled_indices(n, seed, resamples)])
     defined = draws[~np.isnan(draws)]
-    low, high = np.quantile(defined, [0.025, 0.975]) if len(defined) else (math.nan, math.nan)
+    low, high = outer_quantiles(defined, n) if len(defined) else (math.nan, math.nan)
     return Estimate(float(statistic(np.arange(n))), float(low), float(high), n)
 
 
@@ -115,3 +133,15 @@ def cohen_kappa(labels_a: Sequence[Hashable], labels_b: Sequence[Hashable]) -> f
     observed = sum(a == b for a, b in zip(labels_a, labels_b, strict=True)) / n
     chance = sum(labels_a.count(label) * labels_b.count(label) for label in labels) / n**2
     return (observed - chance) / (1 - chance) if chance < 1 else math.nan
+
+
+def _student(degrees: int) -> float:
+    """97.5 % of Student's distribution, by Fisher and Cornish's expansion around the normal one: within 0.01 from four
+    degrees on, 0.2 too low at two."""
+    z = Z95
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+    )
+    return z + math.fsum(term / degrees**power for power, term in enumerate(terms, start=1))

@@ -13,7 +13,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from heed.formulas.statistics import Estimate, resampled_indices
+from heed.formulas.statistics import Estimate, outer_quantiles, resampled_indices
 from heed.labeling.agreement import Judgement, clustered_share
 
 Array = NDArray[np.float64]
@@ -126,7 +126,7 @@ def elo(results: Results, seed: int, resamples: int = RESAMPLES) -> list[Estimat
         wins, ties = (np.tensordot(weights, part, axes=1) for part in among)
         strengths, _ = bradley_terry(wins, ties)
         points = 1000 + ELO * (strengths - strengths.mean(axis=1, keepdims=True))
-        low, high = np.quantile(points[1:], [0.025, 0.975], axis=0)
+        low, high = outer_quantiles(points[1:], tasks)
         for place, i in enumerate(compared):
             found[i] = Estimate(float(points[0, place]), float(low[place]), float(high[place]), int(met[:, i].sum()))
     return found
@@ -197,7 +197,7 @@ def mean_over_tasks(totals: Array, counts: Array, seed: int, resamples: int = RE
         return Estimate(math.nan, math.nan, math.nan, 0)
     weights = resample_weights(len(counts), seed, resamples)
     means = (weights @ totals) / (weights @ counts)
-    low, high = np.quantile(means[1:], [0.025, 0.975])
+    low, high = outer_quantiles(means[1:], len(counts))
     return Estimate(float(means[0]), float(low), float(high), len(counts))
 
 

@@ -159,13 +159,19 @@ class Loop:
         self.run_dir.time(self.step, timings)
         if self.run_dir.dry is not None:
             self.run_dir.dry.took(seconds, self._seconds, self._tokens)
-        self._progress.update(self.step, self._shown)
+        self._progress.update(self.step, self._shown | self._pace(timings))
         is_end = self._is_last or self.step == self.steps  # what comes after it may take long, and fail
         if self.saves or is_end or self._signal is not None:
             self.run_dir.save_state(self.step, self.parts, ended=self._is_last)
             self._last_save = time.monotonic()
         if self._signal is not None:
             self._leave()
+
+    def _pace(self, timings: Mapping[str, float]) -> dict[str, float | None]:
+        """How fast it goes, and how much the doctor has found, if it looks."""
+        found = self.run_dir.path / "findings.jsonl"
+        rate = {"tokens/s": timings["perf/tokens_per_second"]} if self._tokens else {}
+        return {**rate, **({"findings": found.read_bytes().count(b"\n")} if found.exists() else {})}
 
     def _is_time_to_save(self) -> bool:
         if self.run_dir.dry is not None:

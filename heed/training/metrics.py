@@ -74,7 +74,7 @@ class Progress:
 
 
 class Panel(Bar):
-    """Stage, bar, step and time left on a line; the metrics on the next, cut off where the terminal ends.
+    """Stage, bar, step and time left on a line; the metrics on the next ones, none of them broken in two.
 
     On one line, 80 columns would show the metrics and nothing else.
     """
@@ -89,7 +89,20 @@ class Panel(Bar):
 
     def get_renderables(self) -> Iterator[RenderableType]:
         yield from super().get_renderables()
-        yield Text(self.shown, no_wrap=True, overflow="ellipsis")
+        if self.shown:  # asked before there is a console, too
+            yield Text(filled(self.shown.split("  "), self.console.width), no_wrap=True, overflow="ellipsis")
+
+
+def filled(figures: Sequence[str], width: int) -> str:
+    """Figures side by side in as few lines of that width as hold them, each whole."""
+    lines = [""]
+    for figure in figures:
+        longer = f"{lines[-1]}  {figure}" if lines[-1] else figure
+        if lines[-1] and len(longer) > width:
+            lines.append(figure)
+        else:
+            lines[-1] = longer
+    return "\n".join(lines)
 
 
 def short(value: float | None) -> str:

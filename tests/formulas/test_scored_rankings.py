@@ -16,7 +16,9 @@ from heed.formulas.scored_rankings import (
     pairs_of,
     reliability,
     reward_report,
+    share,
 )
+from heed.formulas.statistics import wilson
 
 LN2 = math.log(2)
 
@@ -191,3 +193,18 @@ def test_rows_of_a_prompt_are_resampled_together_wherever_they_stand() -> None:
     segments = torch.tensor([0, 1, 0, 1])
     found = over_prompts(lambda rows: float((segments[rows] == 0).float().mean()), segments, seed=0)
     assert (found.estimate, found.low, found.high, found.n) == (0.5, 0.0, 1.0, 2)  # one prompt twice, or both
+
+
+def test_a_prompts_mean_of_several_pairs_counts_for_more_than_one_trial():
+    # means 1, ½, ½, 0 of two pairs each: variance 1/6, error 1/24, so .25 · 24 = 6 trials
+    outcomes, prompts = torch.tensor([1.0, 1, 1, 0, 0, 1, 0, 0]), torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
+    found, six = share(outcomes, prompts), wilson(3, 6)
+    assert (found.estimate, found.low, found.high, found.n) == (0.5, six.low, six.high, 4)
+    # prompts that are wholly right or wrong are a trial each, however many pairs they have
+    whole = share(torch.tensor([1.0, 1, 0, 0, 1, 1]), torch.tensor([0, 0, 1, 1, 2, 2]))
+    assert (whole.low, whole.high) == (wilson(2, 3).low, wilson(2, 3).high)
+    alike = share(torch.ones(6), torch.tensor([0, 0, 1, 1, 2, 2]))
+    assert (alike.low, alike.high, alike.n) == (wilson(3, 3).low, 1.0, 3)
+    # a mean over prompts, not over pairs
+    uneven = share(torch.tensor([1.0, 1, 1, 1, 0]), torch.tensor([0, 0, 0, 0, 1]))
+    assert uneven.estimate == 0.5

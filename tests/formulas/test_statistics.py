@@ -19,6 +19,7 @@ from heed.formulas.statistics import (
     bootstrap_mean,
     bootstrap_statistic,
     cohen_kappa,
+    outer_quantiles,
     resampled_indices,
     spearman,
     wilson,
@@ -80,11 +81,23 @@ def test_bootstrap_statistic_reports_the_statistic_of_the_data_and_its_quantiles
         calls.append(len(indices))
         return float(len(calls) - 1)
 
-    found = bootstrap_statistic(count, 4, seed=0, resamples=1000)
-    assert calls == [4] * 1001
+    found = bootstrap_statistic(count, 8, seed=0, resamples=1000)
+    assert calls == [8] * 1001
     assert found.estimate == 1000
-    assert interval(found) == pytest.approx((0.025 * 999, 0.975 * 999))
-    assert found.n == 4
+    assert interval(found) == pytest.approx((0.00574 * 999, 0.99426 * 999), abs=0.02)
+    assert found.n == 8
+
+
+def test_outer_quantiles_are_students() -> None:
+    """97.5 % of Student's t: 2.3646 with 7 degrees of freedom, 2.1314 with 15, 1.9788 with 127 (tables)."""
+    draws = np.linspace(0, 1, 1_000_001)
+    for n, t in ((8, 2.3646), (16, 2.1314), (128, 1.9788)):
+        outside = 0.5 * math.erfc(math.sqrt(n / (n - 1)) * t / math.sqrt(2))
+        assert outer_quantiles(draws, n) == pytest.approx([outside, 1 - outside], abs=3e-5)
+    assert outer_quantiles(draws, 10**7) == pytest.approx([0.025, 0.975], abs=1e-5)
+    assert outer_quantiles([3.0, 1.0, 2.0], 2).tolist() == [1.0, 3.0]
+    both = outer_quantiles(np.stack([draws, 10 * draws], axis=1), 8)
+    assert both == pytest.approx(np.array([[0.00574, 0.0574], [0.99426, 9.9426]]), abs=1e-4)
 
 
 def test_bootstrap_statistic_leaves_out_what_is_undefined() -> None:
@@ -126,7 +139,7 @@ def test_the_number_of_resamples_reaches_the_bootstrap() -> None:
         (bootstrap_mean(values, 0, resamples=3), bootstrap_mean(values, 0)),
         (bootstrap_difference(values, zeros, 0, resamples=3), bootstrap_difference(values, zeros, 0)),
         (win_rate(values, zeros, 0, resamples=3), win_rate(values, zeros)),
-        (win_rate(values, zeros, 1), win_rate(values, zeros, 0)),
+        (win_rate(values, zeros, 4), win_rate(values, zeros, 0)),
     ):
         assert interval(few) != interval(many)
 

@@ -528,9 +528,17 @@ STATISTICS = [
     ),
     *twins(
         "statistics",
+        "outer_quantiles",
+        ("math.sqrt(n / (n - 1)) * ", "", "the resamples' smaller variance is not made up for"),
+        ("_student(n - 1)", "Z95", "normal quantiles for few things"),
+        ("0.5 * math.erfc", "math.erfc", "a 90 % interval"),
+        (", axis=0)", ")", "several figures are one"),
+    ),
+    *twins(
+        "statistics",
         "bootstrap_statistic",
-        ("[0.025, 0.975]", "[0.05, 0.95]", "a 90 % interval"),
-        ("[0.025, 0.975]", "[0.0, 1.0]", "the range"),
+        ("outer_quantiles(defined, n)", "outer_quantiles(defined, resamples)", "as many things as resamples"),
+        ("outer_quantiles(defined, n)", "(defined.min(), defined.max())", "the range"),
         ("statistic(np.arange(n))", "draws.mean()", "the mean of the resamples"),
         ("draws[~np.isnan(draws)]", "draws", "NaN spoils the interval"),
         ("float(low), float(high), n", "float(high), float(low), n", "limits swapped"),
@@ -715,13 +723,10 @@ SCORED_RANKINGS = [
     *twins(
         "scored_rankings",
         "share",
-        (
-            "wilson(float(per_prompt.sum()), len(per_prompt))",
-            "wilson(float(outcomes.sum()), len(outcomes))",
-            "over pairs",
-        ),
-        ("len(per_prompt)", "len(outcomes)", "n is the pairs"),
-        ("float(per_prompt.sum())", "float(per_prompt.max())", "not a sum"),
+        ("found.high, n)", "found.high, trials)", "n is the trials"),
+        ("if error else n", "if error else len(outcomes)", "prompts that agree count once a pair"),
+        ("float(per_prompt.mean())", "float(outcomes.mean())", "over pairs"),
+        ("float(per_prompt.var()) / n", "float(per_prompt.var())", "the error of one prompt"),
     ),
     *twins(
         "scored_rankings",

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from heed.training import metrics
-from heed.training.metrics import Progress, completions_table, print_completions, short
+from heed.training.metrics import Progress, completions_table, filled, print_completions, short
 
 
 class Terminal(io.StringIO):
@@ -60,6 +60,12 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch, caplog: pytest.L
     assert lines(caplog, 3) == []
     assert "3/3" in terminal.getvalue()
     assert "score 0.3123" in terminal.getvalue()
+
+
+def test_figures_fill_lines_and_stay_whole() -> None:
+    assert filled(["a 1", "bb 2", "ccc 3"], 9) == "a 1  bb 2\nccc 3"
+    assert filled(["a 1", "bb 2", "ccc 3"], 80) == "a 1  bb 2  ccc 3"
+    assert filled(["longer than it"], 5) == "longer than it"
 
 
 @pytest.mark.parametrize(
