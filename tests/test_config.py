@@ -253,3 +253,12 @@ def test_every_setting_says_what_it_means(name: str) -> None:
     for setting, field in config.fields(STAGES[name]):
         assert field.description or config.is_group(field.annotation), f"{setting} has no description"
         assert not isinstance(field.default, float) or math.isfinite(field.default)
+
+
+def test_a_stage_without_dropout_may_be_told_so(tmp_path: Path) -> None:
+    text = "model: m\noutput: o\nlora: {rank: 8, dropout: %s}\n"
+    loaded = config.load(PPOSettings, [recipe(tmp_path, text % 0.0)])
+    assert loaded.lora.model_dump() == {"rank": 8, "alpha": 32.0, "targets": ()}
+    with pytest.raises(ConfigError, match="lora.dropout: unknown setting"):
+        config.load(PPOSettings, [recipe(tmp_path, text % 0.1)])
+    assert config.load(SFTSettings, [recipe(tmp_path, text % 0.1)]).lora.dropout == 0.1

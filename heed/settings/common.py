@@ -50,6 +50,14 @@ class AdapterSettings(Settings):
         (), description="module names that get an adapter; empty = every linear layer but the output head"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_dropout(cls, values: Any) -> Any:
+        """Recipes and runs may say so of stages that never have any."""
+        if "dropout" in cls.model_fields or not isinstance(values, Mapping) or values.get("dropout") != 0:
+            return values
+        return {name: value for name, value in values.items() if name != "dropout"}
+
 
 class LoraSettings(AdapterSettings):
     """Low-rank adapters (peft) in SFT. `rank: 0` trains every weight instead."""
