@@ -259,6 +259,6 @@ def test_a_stage_without_dropout_may_be_told_so(tmp_path: Path) -> None:
     text = "model: m\noutput: o\nlora: {rank: 8, dropout: %s}\n"
     loaded = config.load(PPOSettings, [recipe(tmp_path, text % 0.0)])
     assert loaded.lora.model_dump() == {"rank": 8, "alpha": 32.0, "targets": ()}
-    with pytest.raises(ConfigError, match="lora.dropout: unknown setting"):
+    with pytest.raises(ConfigError, match=r"lora\.dropout: unknown setting"):
         config.load(PPOSettings, [recipe(tmp_path, text % 0.1)])
     assert config.load(SFTSettings, [recipe(tmp_path, text % 0.1)]).lora.dropout == 0.1

@@ -86,7 +86,7 @@ BASES: dict[str, tuple[type[StageSettings], Callable[[Any], object], Nested]] = 
 
 EVERY: Nested = {
     "output": "other", "overwrite": True, "resume": True, "save_every": 1, "kept_states": 1, "seed": 1,
-    "dtype": "bfloat16", "device": "cuda:7", "track": ("trackio",),
+    "dtype": "bfloat16", "device": "cuda:7", "track": ("trackio",), "dry_run": True,
 }  # fmt: skip
 DATA: Nested = {"path": "PLACE/others", "split": "test", "limit": 20, "sources": ("b",), "columns": {"aside": "prompt"}}
 HYGIENE: Nested = {"shared_prefix": 2, "max_per_user": 1, "max_prompt_tokens": 2}
@@ -125,7 +125,7 @@ CHANGES: dict[str, Nested] = {
         "value_clip_range": 1e-4, "critic_warmup": 1, "lora": ADAPTER, "optimizer": DECAY, "warmup_steps": 2,
         "value_optimizer": ADAMW, "ema": 0.5,
         "ptx": {"coef": 0.1, "text": ("PLACE/other.txt",), "ratio": 0.5, "sequence": 8}, "evaluations": 1,
-        "keep": "best",
+        "select": "heldout", "judge": "PLACE/reward2", "gold": True,
     },
     "evaluate": {
         **EVERY, "models": {"a": "PLACE/base", "b": "PLACE/base2"}, "reference": "b", "reward_models": {},
@@ -137,7 +137,8 @@ CHANGES: dict[str, Nested] = {
         **EVERY, "model": "PLACE/base", "prompts": DATA, "hygiene": HYGIENE, "responses": 3, "sampling": DRAWN,
     },
     "best_of_n": {
-        **EVERY, "model": "PLACE/base", "reward_model": "PLACE/reward2", "judge": "PLACE/reward2", "prompts": DATA,
+        **EVERY, "model": "PLACE/base", "reward_model": "PLACE/reward2", "judge": "PLACE/reward2", "gold": True,
+        "prompts": DATA,
         "hygiene": HYGIENE, "n": 2, "sampling": DRAWN,
     },
     "evaluate_reward": {
