@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,7 @@ class Answered:
     few_shot: int = 0
     reference_nats: Float[Tensor, " references"] | None = None  # nats of each reference answer, all of its tokens
     reference_tokens: Float[Tensor, " references"] | None = None
+    benchmarks: dict[str, dict[str, float | int | None]] = field(default_factory=dict)
 
 
 Preferences = Mapping[str, Mapping[str, Outcomes]]
@@ -111,6 +112,8 @@ def model_figures(records: list[Prompt], model: Answered, seed: int, overlap: Se
         found["self_bleu"] = self_bleu(model.texts, seed).as_dict()
     if model.reference_nats is not None and model.reference_tokens is not None:
         found["reference_nats_per_token"] = per_token(model.reference_nats, model.reference_tokens, seed).as_dict()
+    if model.benchmarks:
+        found["benchmarks"] = model.benchmarks
     if model.text_loss is not None:
         found["nats_per_token"] = bootstrap_mean(model.text_loss.numpy(), seed).as_dict()
     return found

@@ -19,6 +19,14 @@ class EndpointSettings(Settings):
     timeout: float = Field(60.0, gt=0, description="seconds to wait for an answer")
 
 
+class HarnessSettings(Settings):
+    """Public benchmarks by lm-evaluation-harness (heed[eval])."""
+
+    tasks: tuple[str, ...] = Field((), description="names as in lm-eval, such as hellaswag; empty = none")
+    limit: int = Field(0, ge=0, description="examples of each task; 0 = all")
+    include: str = Field("", description="directory of your own tasks, which need no network")
+
+
 class EvaluateSettings(StageSettings):
     """Two or more checkpoints on the same held-out prompts → report.json and samples.jsonl."""
 
@@ -42,6 +50,7 @@ class EvaluateSettings(StageSettings):
     sampling: SamplingSettings = SamplingSettings()
     text: tuple[str, ...] = Field((), description="text files on which nats per token are measured")
     text_characters: int = Field(200_000, ge=1000, description="characters of `text` that are read")
+    harness: HarnessSettings = HarnessSettings()
     few_shot: int = Field(0, ge=0, description="demonstrations shown to models that are not fine-tuned; 0 = none")
 
 

@@ -17,6 +17,7 @@ from heed.data.sources import read_prompts, read_rankings, read_texts
 from heed.data.template import Template
 from heed.errors import CheckpointError, ConfigError
 from heed.evaluation.endpoint import Endpoint, Judgements, key_of
+from heed.evaluation.harness import benchmarks, require_harness
 from heed.evaluation.judge import Judge
 from heed.evaluation.people import Outcomes, Rankings
 from heed.evaluation.rouge import require_rouge
@@ -100,6 +101,8 @@ def check(settings: EvaluateSettings) -> dict[str, Checkpoint]:
         raise ConfigError("endpoint", "needs both url and model", "give both, or neither")
     if "rouge" in settings.overlap:
         require_rouge()
+    if settings.harness.tasks:
+        require_harness()
     common_template(checkpoints)
     first, *others = checkpoints.values()
     vocabulary = load_tokenizer(first.path).get_vocab()
@@ -220,7 +223,7 @@ class Measured:
         kl = divergence(self.policy, self.reference, answers, self.settings.sampling.temperature, self.size)
         return Answered(
             answers.texts, answers.finished, answers.lengths, scores, kl, self._text_loss(text),
-            **self._reference_loss(prompts),
+            **self._reference_loss(prompts), benchmarks=self._benchmarks(),
         )  # fmt: skip
 
     def after(self, shots: Dialogue, prompts: PromptSet, text: Tensor) -> Answered:
@@ -241,7 +244,7 @@ class Measured:
         scores = {name: judge.scores_of_texts(asked, texts, finished, self.size) for name, judge in self.judges.items()}
         return Answered(
             texts, finished, lengths, scores | self._gold(asked, texts, finished), None, self._text_loss(text),
-            few_shot=self.settings.few_shot, **self._reference_loss(prompts),
+            few_shot=self.settings.few_shot, **self._reference_loss(prompts), benchmarks=self._benchmarks(),
         )  # fmt: skip
 
     def _answer(self, tokens: list[list[int]]) -> Answers:
@@ -266,6 +269,13 @@ class Measured:
             return {}
         loss = response_loss.measure(self.policy, fitting, self.size * max(len(one.tokens) for one in fitting))
         return {"reference_nats": torch.from_numpy(loss.nats), "reference_tokens": torch.from_numpy(loss.tokens)}
+
+    def _benchmarks(self) -> dict[str, dict[str, float | int | None]]:
+        asked = self.settings.harness
+        if not asked.tasks:
+            return {}
+        found = benchmarks(self.policy, asked.tasks, asked.limit, self.size, asked.include, self.settings.seed)
+        return {name: figure.as_dict() for name, figure in found.items()}
 
     def _text_loss(self, text: Tensor) -> Tensor | None:
         return text_loss(self.policy, text, self.size) if len(text) else None
