@@ -114,5 +114,5 @@ class PPOSettings(StageSettings):
     evaluations: int = Field(5, ge=1, description="how often held-out prompts are answered and scored")
     select: Literal["last", "kl_budget", "heldout", "gold"] = Field(
         "last",
-        description="checkpoint/: last, or the best by score in kl_budget, judge or gold",
+        description="checkpoint/: last, or best by score in kl_budget, judge or gold",
     )
