@@ -24,6 +24,7 @@ from heed.settings.reward import RewardSettings
 from heed.settings.sft import SFTSettings
 
 PPO_STEPS, LONG_STEPS, OVER_STEPS = 23, 48, 40
+MOST = 128  # answers to each prompt of best-of-n
 SAMPLING = SamplingSettings(max_new_tokens=24, temperature=0.9, batch=64)
 CANDIDATES = SamplingSettings(max_new_tokens=24, temperature=0.75, batch=128)  # what people are shown
 HYGIENE = HygieneSettings(shared_prefix=0, max_per_user=0, max_prompt_tokens=40)
@@ -158,7 +159,7 @@ def over_settings(place: Place, settings: DemoSettings) -> PPOSettings:
 def best_of_n_settings(place: Place, settings: DemoSettings) -> BestOfNSettings:
     """The baseline that trains nothing; so many samples that the attainable ceiling can be drawn from them."""
     return BestOfNSettings(
-        **common(place, "best-of-n", settings), model=place.run("sft"), reward_model=place.run("reward"), n=128,
+        **common(place, "best-of-n", settings), model=place.run("sft"), reward_model=place.run("reward"), n=MOST,
         judge=place.run("judge"), gold=True, hygiene=HYGIENE, sampling=SAMPLING,
         prompts=DataSettings(path=place.file("evaluation-prompts.jsonl"), limit=300),
     )  # fmt: skip

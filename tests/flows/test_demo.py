@@ -30,7 +30,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }.items():  # fmt: skip
             patch.setattr(demo, name, value)
         patch.setattr(demo_settings, "PPO_STEPS", 4)
-        patch.setattr(demo_settings, "LONG_STEPS", 8)
+        patch.setattr(demo_settings, "LONG_STEPS", 4)
+        patch.setattr(demo_settings, "MOST", 8)
         patch.setattr(demo_settings, "OVER_STEPS", 4)
         return demo.run(DemoSettings(output=str(tmp_path_factory.mktemp("demo") / "run"), full=True))
 
