@@ -71,7 +71,7 @@ def token_statistics(
     """Log-probabilities, entropy, exact KL and the variances of their sampling noise, in one pass and without gradient.
 
     With them, Σ(log π − log ref − KL) / √ΣVar is a standard normal if, and only if, tokens were drawn from π.
-    Works in place on its own five `[tokens, vocab]` buffers. On a CPU chunks of up to 8 million logits are three times
+    Works in place on its own five `[tokens, vocab]` buffers. On a CPU chunks of up to 4 million logits are three times
     faster per token than larger ones (the allocator keeps such buffers).
     """
     logp, ref_logp = log_softmax(logits, temperature), log_softmax(ref_logits, temperature)

@@ -18,12 +18,13 @@ from torch import Tensor, nn
 
 from heed.batches import PromptBatch, Responses
 from heed.formulas.logprobs import TokenStatistics, token_logprobs, token_statistics
+from heed.models.chosen import chosen_logprobs, frozen_head
 from heed.models.sampler import sample
 from heed.models.trunk import Trunk
 from heed.rows.pieces import stack
 from heed.rows.threads import SERIAL
 
-CHUNK = 1 << 23  # logits held at once; larger pieces are slower per token on a CPU, whose allocator then keeps none
+CHUNK = 1 << 22  # logits held at once: a CPU's allocator keeps no buffers of twice this, eight times slower a token
 
 
 class SeededBatch(NamedTuple):
@@ -121,7 +122,9 @@ class Policy:
         """Log-probabilities of the tokens at `counted`, row by row in one flat line. Index 0 cannot be counted."""
         hidden = self._predicting(tokens, mask, counted)
         chosen = tokens[counted]
-        pieces = self._chunks(len(chosen))
+        pieces, weight = self._chunks(len(chosen)), frozen_head(self.trunk.model, self.trunk.head)
+        if weight is not None and hidden.requires_grad and hidden.dtype == weight.dtype and pieces:
+            return chosen_logprobs(hidden, weight, chosen, temperature, pieces[0].stop)
         lines = [token_logprobs(self.trunk.logits(hidden[piece]), chosen[piece], temperature) for piece in pieces]
         return torch.cat(lines) if lines else hidden.new_zeros(0)
 

@@ -26,9 +26,12 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from transformers.cache_utils import Cache
 
 from heed.errors import CheckpointError
+from heed.models.activations import fuse_gelu
 from heed.models.adapter import HEADS, PREFIX, adapter_config, check_experts, check_tensors, linear_targets
+from heed.models.attention import quicken_attention
 from heed.models.checkpoint import ADAPTER_WEIGHTS, Checkpoint, weights_hash
 from heed.models.files import read_tensors
+from heed.models.fused_lora import fuse
 from heed.models.load import context_length, load_causal_lm, load_tokenizer, vocabulary_size, without_dropout
 from heed.models.probe import check_forward
 from heed.models.reader import Reader
@@ -46,6 +49,8 @@ class Trunk:
     ) -> None:
         self.model, self.tokenizer, self.name, self.headless = model, tokenizer, name, headless
         self.body: nn.Module = model.base_model
+        fuse_gelu(model)
+        quicken_attention(model)
         self.head = readout_of(model)
         self.model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
         self.stop_ids = stop_ids(tokenizer, [model.generation_config], self.vocabulary)
@@ -239,6 +244,7 @@ class Trunk:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several adapters are the point
             inject_adapter_in_model(config, self.model, adapter_name=name)
+        fuse(self.model)
         self.adapters[name] = self.model.peft_config[name]
         body = f"{self.model.base_model_prefix}."
         lora = [path for path, layer in self.model.named_modules() if isinstance(layer, LoraLayer)]
@@ -259,6 +265,8 @@ class Trunk:
 
         With a `cache`, `tokens` holds the new tokens only and `mask` covers the cached ones too.
         """
+        if cache is None and not mask.all():
+            return self._packed(tokens, mask)
         told = {}
         if self._takes_positions:
             told["position_ids"] = (mask.long().cumsum(dim=1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
@@ -271,6 +279,15 @@ class Trunk:
         )
         hidden: Tensor = output.last_hidden_state
         return hidden
+
+    def _packed(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Last hidden states of padded rows. Their tokens are moved to the left: no column is padding in all rows, and
+        what stands on the right of a row is seen by none of its tokens, so that attention needs no mask."""
+        order = (~mask).byte().argsort(dim=1, stable=True)[:, : max(1, int(mask.sum(dim=1).max()))]
+        rows, time = order.shape
+        hidden = self.hidden(tokens.gather(1, order), torch.ones_like(order, dtype=torch.bool))
+        place = (mask.long().cumsum(dim=1) - 1).clamp(min=0) + torch.arange(rows, device=mask.device)[:, None] * time
+        return hidden.reshape(rows * time, -1).index_select(0, place.flatten()).view(*mask.shape, -1)
 
     def logits(self, hidden: Float[Tensor, "tokens width"]) -> Float[Tensor, "tokens vocab"]:
         """Logits in float32, as the model's own forward makes them. `hidden` is flat and contiguous: a slice of a batch

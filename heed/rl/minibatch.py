@@ -11,7 +11,7 @@ from torch import Tensor
 
 from heed.batches import PromptBatch, Responses
 from heed.rl.rollout import Rollout
-from heed.rows.pieces import take
+from heed.rows.pieces import alike, take
 from heed.rows.threads import RowThreads
 
 Loss = tuple[Tensor, dict[str, float]]
@@ -36,10 +36,10 @@ class Minibatch:
         return self.rollout.mask[self.rows].sum()
 
     def pieces(self, size: int, threads: RowThreads) -> list[Tensor]:
-        """Rows of like length, `size` at most together, shared among threads."""
+        """Rows of like length, as much together as `size` of the longest, shared among threads."""
         rollout, rows = self.rollout, self.rows
         lengths = rollout.prompts.mask[rows].sum(dim=1) + rollout.responses.lengths[rows]
-        return threads.share(list(rows[lengths.argsort(stable=True)].split(size)))
+        return threads.share([rows[piece] for piece in alike(lengths, size)])
 
     def texts(self, rows: Tensor) -> tuple[PromptBatch, Responses]:
         """Prompts and responses of some rows, without the columns that are padding in all of them."""

@@ -92,7 +92,7 @@ class RolloutWorker:
 
     def scored_tokens(self, prompts: PromptBatch, responses: Responses, watcher: Watcher) -> Scored:
         """Every written token under policy and reference, in pieces of rows of like length."""
-        pieces = list(by_length(prompts, responses, self.microbatch))
+        pieces = by_length(prompts, responses, self.microbatch)
         taken = (take(prompts, responses, rows) for rows in pieces)
         policy, reference, temperature = self.roles.policy, self.roles.reference, self.sampling.temperature
         scored = [compare(policy, reference, *piece, temperature, watcher(*piece)) for piece in taken]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-PASS_COST = {"cpu": 128}  # tokens that a processor could compute in the time that a pass takes by itself
+PASS_COST = {"cpu": 64}  # tokens that a processor could compute in the time that a pass takes by itself
 PASS_COST_ELSEWHERE = 4096  # an accelerator waits for Python long before it is busy
 
 

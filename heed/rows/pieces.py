@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 
 import torch
@@ -10,12 +10,20 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from heed.batches import PromptBatch, Responses
+from heed.rows.microbatches import microbatches
 from heed.rows.threads import SERIAL, RowThreads
 
 
-def by_length(prompts: PromptBatch, responses: Responses, size: int) -> Iterator[Tensor]:
-    """Row numbers in pieces of `size`, rows of similar length together."""
-    return iter((prompts.mask.sum(dim=1) + responses.lengths).argsort(stable=True).split(size))
+def by_length(prompts: PromptBatch, responses: Responses, size: int) -> list[Tensor]:
+    """Row numbers in pieces, as of `alike`."""
+    return alike(prompts.mask.sum(dim=1) + responses.lengths, size)
+
+
+def alike(lengths: Tensor, size: int) -> list[Tensor]:
+    """Row numbers in pieces of like length, longest first; none is larger than `size` rows of the longest."""
+    budget = size * int(lengths.max())
+    groups = microbatches(lengths.tolist(), budget, lengths.device.type)
+    return [torch.tensor(group, device=lengths.device) for group in groups]
 
 
 def take(prompts: PromptBatch, responses: Responses, rows: Tensor) -> tuple[PromptBatch, Responses]:
@@ -34,7 +42,7 @@ def in_pieces(
     threads: RowThreads = SERIAL,
 ) -> Tensor:
     """`compute` on pieces of rows, without gradient: `[batch]` or `[batch, response]`, in the order of the rows."""
-    pieces = threads.share(list(by_length(prompts, responses, size)))
+    pieces = threads.share(by_length(prompts, responses, size))
     results = list(threads.map(lambda rows: compute(*take(prompts, responses, rows)), pieces))
     return restore(results, pieces, responses)
 

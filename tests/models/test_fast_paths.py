@@ -1,0 +1,174 @@
+"""Every fast path beside its slow twin: the same numbers and gradients, to the rounding of their dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora.layer import Linear
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from torch.testing import assert_close
+from transformers.activations import NewGELUActivation
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.pytorch_utils import Conv1D
+
+from heed.formulas.logprobs import token_logprobs
+from heed.models import attention
+from heed.models.activations import TanhGelu, fuse_gelu
+from heed.models.attention import attention_forward
+from heed.models.chosen import chosen_logprobs
+from heed.models.fused_lora import FusedLoraLinear, LoraProduct, fuse
+from heed.models.policy import Policy
+from heed.models.trunk import Trunk
+
+DTYPES = [torch.float32, torch.bfloat16]
+
+
+def seeded(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def near(found: Tensor, expected: Tensor, share: float) -> None:
+    """Within a share of what is expected, over the whole tensor."""
+    assert float((found.float() - expected.float()).norm() / expected.float().norm()) < share
+
+
+def adapted(base: nn.Module, dtype: torch.dtype, dropout: float = 0.0) -> Linear:
+    """A layer with a trained adapter, frozen but for it."""
+    transposed = isinstance(base, Conv1D)
+    model = nn.ModuleDict({"layer": base}).to(dtype).requires_grad_(False)
+    config = LoraConfig(r=3, lora_alpha=6, target_modules=["layer"], lora_dropout=dropout, fan_in_fan_out=transposed)
+    inject_adapter_in_model(config, model, adapter_name="one")
+    layer = model["layer"]
+    assert isinstance(layer, Linear)
+    for seed, matrix in enumerate((layer.lora_A["one"].weight, layer.lora_B["one"].weight)):
+        matrix.data = seeded(*matrix.shape, seed=seed).float()
+    return layer
+
+
+def forward_and_gradients(layer: Linear, x: Tensor) -> list[Tensor]:
+    x = x.clone().requires_grad_()
+    wanted = [x, layer.lora_A["one"].weight, layer.lora_B["one"].weight]
+    y = layer(x)
+    return [y.detach(), *torch.autograd.grad((y.float() * seeded(*y.shape, seed=9)).sum(), wanted)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("make", [lambda: nn.Linear(8, 5), lambda: nn.Linear(8, 5, bias=False), lambda: Conv1D(5, 8)])
+def test_fused_adapter_is_pefts(make: Callable[[], nn.Module], dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    layer, x = adapted(make(), dtype), seeded(2, 7, 8).to(dtype)
+    slow = forward_and_gradients(layer, x)
+    fuse(nn.ModuleList([layer]))
+    fast = forward_and_gradients(layer, x)
+    assert isinstance(layer, FusedLoraLinear)
+    for found, expected in zip(fast, slow, strict=True):
+        assert found.dtype == expected.dtype
+        assert found is not fast[0] or torch.equal(found, expected) or dtype == torch.bfloat16
+        near(found, expected, 1e-6 if dtype == torch.float32 else 0.01)
+
+
+@pytest.mark.parametrize("why", ["dropout", "trained base", "no adapter", "two adapters"])
+def test_what_is_not_understood_keeps_pefts_own_forward(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = adapted(nn.Linear(8, 5), torch.float32, dropout=0.5 if why == "dropout" else 0.0)
+    layer.train(why == "dropout")
+    layer.get_base_layer().requires_grad_(why == "trained base")
+    if why in ("no adapter", "two adapters"):
+        layer._active_adapter = [] if why == "no adapter" else ["one", "one"]
+    fuse(nn.ModuleList([layer]))
+    monkeypatch.setattr(LoraProduct, "apply", lambda *_: pytest.fail("the fused form was used"))
+    layer(seeded(2, 8))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_chosen_logprobs_are_those_of_whole_logits(dtype: torch.dtype, temperature: float) -> None:
+    weight = (0.3 * seeded(40, 16) + 1).to(dtype)
+    hidden = (seeded(11, 16, seed=1) - 2).to(dtype).requires_grad_()  # logits around −32
+    tokens, gains = torch.arange(11) * 3, seeded(11, seed=2)
+    slow = token_logprobs(hidden.float() @ weight.float().t(), tokens, temperature)
+    fast = chosen_logprobs(hidden, weight, tokens, temperature, 4)
+    allowed = 2e-6 if dtype == torch.float32 else 2**-8  # bfloat16 keeps 8 bits of how far a logit is from the token's
+    assert ((fast - slow).abs() <= allowed * (1 + slow.abs())).all()
+    of_slow, of_fast = (torch.autograd.grad((x * gains).sum(), hidden)[0] for x in (slow, fast))
+    near(of_fast, of_slow, 1e-4 if dtype == torch.float32 else 0.01)
+
+
+def test_bfloat16_logits_are_not_rounded_where_they_matter() -> None:
+    weight, states = (seeded(3000, 64) + 1).bfloat16(), (0.2 * seeded(50, 64, seed=1) - 0.5).bfloat16()
+    logits = states.float() @ weight.float().t()
+    tokens = torch.multinomial(logits.softmax(dim=1), 1, generator=torch.Generator().manual_seed(2))[:, 0]
+    exact = token_logprobs(logits, tokens)
+    plain = token_logprobs(states @ weight.t(), tokens)
+    found = chosen_logprobs(states, weight, tokens, 1.0, 16)
+    assert (found - exact).abs().mean() < 0.1 * (plain - exact).abs().mean()
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_is_torchs(masked: bool) -> None:
+    parts = [seeded(2, 3, 9, 8, seed=i).bfloat16().requires_grad_() for i in range(3)]
+    mask = torch.ones(2, 1, 9, 9, dtype=torch.bool).tril()
+    mask[1, :, 1:, 0] = not masked
+    exact = scaled_dot_product_attention(*(part.float() for part in parts), attn_mask=mask, scale=0.3).transpose(1, 2)
+    module = nn.Module()
+    found, _ = attention_forward(module, *parts, mask if masked else None, scaling=0.3)
+    near(found, exact, 0.01)
+    pull = seeded(*found.shape, seed=5)
+    gradients = [torch.autograd.grad((y.float() * pull).sum(), parts, retain_graph=True) for y in (found, exact)]
+    for fast, slow in zip(*gradients, strict=True):
+        near(fast, slow, 0.02)
+
+
+@pytest.mark.parametrize("why", ["float32", "one token", "grouped heads", "long", "not causal"])
+def test_other_attention_is_left_to_transformers(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    query, key, value = (
+        seeded(1, 4, 6, 8, seed=i).to(torch.float32 if why == "float32" else torch.bfloat16) for i in range(3)
+    )
+    module = nn.Module()
+    if why == "one token":
+        query = query[:, :, -1:]
+    if why == "grouped heads":
+        key, value, module.num_key_value_groups = key[:, :2], value[:, :2], 2
+    if why == "long":
+        monkeypatch.setattr(attention, "MOST", 4 * 6 * 6 - 1)
+    options = {"scaling": 0.3, "is_causal": why != "not causal"}
+    expected, _ = sdpa_attention_forward(module, query, key, value, None, **options)
+    found, _ = attention_forward(module, query, key, value, None, **options)
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gelu_is_the_same_formula(dtype: torch.dtype) -> None:
+    model, x = nn.ModuleDict({"act": NewGELUActivation()}), (3 * seeded(1000)).to(dtype).requires_grad_()
+    slow = model["act"](x)
+    fuse_gelu(model)
+    assert isinstance(model["act"], TanhGelu)
+    fast = model["act"](x)
+    assert torch.equal(fast, slow) or dtype == torch.bfloat16
+    near(fast, slow, 0.01)
+    of_fast, of_slow = (torch.autograd.grad(y.float().square().sum(), x)[0] for y in (fast, slow))
+    near(of_fast, of_slow, 1e-6 if dtype == torch.float32 else 0.01)
+
+
+def test_padded_rows_are_read_as_if_alone_with_their_gradients(trunk: Trunk) -> None:
+    rows = [list(range(2, 9)), list(range(20, 24)), list(range(30, 41))]
+    policy, width = Policy(trunk), 15
+    tokens, mask = torch.ones(3, width, dtype=torch.long), torch.zeros(3, width, dtype=torch.bool)
+    for i, (row, start) in enumerate(zip(rows, (0, 6, 2), strict=True)):  # padding on the right, on both sides
+        tokens[i, start : start + len(row)], mask[i, start : start + len(row)] = torch.tensor(row), True
+    with policy.trainable() as parameters:
+        weights = list(parameters.values())
+        hidden = trunk.hidden(tokens, mask)[mask]
+        alone = torch.cat(
+            [trunk.hidden(torch.tensor([row]), torch.ones(1, len(row), dtype=torch.bool))[0] for row in rows]
+        )
+        assert_close(hidden, alone, atol=1e-5, rtol=0)
+        pull = seeded(*hidden.shape)
+        fast, slow = (torch.autograd.grad((h * pull).sum(), weights, allow_unused=True) for h in (hidden, alone))
+    for found, expected in zip(fast, slow, strict=True):
+        assert (found is None) == (expected is None)
+        if found is not None and expected is not None:
+            assert_close(found, expected, atol=1e-4, rtol=1e-4)
