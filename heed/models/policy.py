@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from heed.batches import PromptBatch, Responses
 from heed.formulas.logprobs import TokenStatistics, token_logprobs, token_statistics
 from heed.models.chosen import chosen_logprobs, frozen_head
-from heed.models.sampler import sample
+from heed.models.sampler import Sampler
+from heed.models.step_attention import stepping
 from heed.models.trunk import Trunk
 from heed.rows.pieces import stack
 from heed.rows.threads import SERIAL
@@ -99,9 +100,10 @@ class Policy:
             width = int(batch.prompts.mask.sum(dim=1).max())
             asked = PromptBatch(batch.prompts.tokens[:, -width:], batch.prompts.mask[:, -width:])
             own = torch.Generator(batch.device).manual_seed(batch.seed)
-            return sample(self.trunk, asked, max_new_tokens, temperature, own, copies)
+            return sampler(asked, own)
 
-        with self.trunk.merged(self.adapter):
+        sampler = Sampler(self.trunk, max_new_tokens, temperature, copies)
+        with self.trunk.merged(self.adapter), stepping(self.trunk.model):
             yield from self.trunk.threads.map(draw, batches)
 
     def logprobs(
