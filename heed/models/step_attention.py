@@ -79,6 +79,7 @@ def stepping(model: PreTrainedModel) -> Iterator[None]:
     in its place."""
     before = model.config._attn_implementation
     changed = before in ("sdpa", attention.NAME) and model.device.type == "cpu"
+    changed = changed and model._can_set_attn_implementation()
     if changed:
         model.set_attn_implementation(NAME)
     try:
