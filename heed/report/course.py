@@ -202,7 +202,11 @@ TRAINING = (
     Course("Learning rate", ("learning_rate",), "", "The peak rate times the schedule's factor."),
 )
 TIMES = (
-    Course("Seconds a step", ("time/step", "time/rollout", "time/update", "time/evaluation", "time/save"), "seconds"),
+    Course(
+        "Seconds a step",
+        tuple(f"time/{part}" for part in "step rollout score update doctor io evaluation save".split()),
+        "seconds",
+    ),
     Course("Speed", ("perf/tokens_per_second",), "tokens a second"),
 )
 

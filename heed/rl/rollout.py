@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -52,6 +53,14 @@ class Rollout:
 Watcher = Callable[[PromptBatch, Responses], tuple[Observer, ...]]
 """Gives the observers of the logits with which a piece of a rollout is scored."""
 
+Clock = Callable[[str], AbstractContextManager[None]]
+"""Times a named part of a step."""
+
+
+def untimed(part: str) -> AbstractContextManager[None]:
+    """A clock that measures nothing."""
+    return nullcontext()
+
 
 @dataclass(frozen=True)
 class RolloutWorker:
@@ -68,15 +77,22 @@ class RolloutWorker:
     missing_eos: tuple[str, float]
     generator: torch.Generator
 
-    def collect(self, questions: list[Question], watcher: Watcher = lambda prompts, responses: ()) -> Rollout:
-        """One response to each question; every written token scored by the training forward, every response whole."""
+    def collect(
+        self, questions: list[Question], watcher: Watcher = lambda prompts, responses: (), clock: Clock = untimed
+    ) -> Rollout:
+        """One response to each question; every written token scored by the training forward, every response whole.
+
+        `clock` times the parts, `rollout` and `score`; what `watcher` looks at while tokens are scored is in `score`.
+        """
         roles = self.roles
-        prompts, responses = self.draw(questions, self.generator)
-        with roles.value.active():
-            values = in_pieces(prompts, responses, self.microbatch, roles.value.values, roles.value.trunk.threads)
-        scored = self.scored_tokens(prompts, responses, watcher)
-        finished = responses.finished(roles.policy.trunk.stop_ids)
-        scores = self.scores(questions, prompts, responses)
+        with clock("rollout"):
+            prompts, responses = self.draw(questions, self.generator)
+        with clock("score"):
+            with roles.value.active():
+                values = in_pieces(prompts, responses, self.microbatch, roles.value.values, roles.value.trunk.threads)
+            scored = self.scored_tokens(prompts, responses, watcher)
+            finished = responses.finished(roles.policy.trunk.stop_ids)
+            scores = self.scores(questions, prompts, responses)
         paid = missing_eos(scores, finished, *self.missing_eos)
         return Rollout(questions, prompts, responses, finished, scored, values, scores, paid)
 

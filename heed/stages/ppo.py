@@ -84,11 +84,11 @@ def run(settings: PPOSettings) -> Path:
         with Loop(run_dir, "ppo", settings.steps, parts, settings.save_every) as loop:
             for step in loop:
                 questions = [inputs.questions[i] for i in order.take(settings.batch)]
-                with loop.clock("rollout"):
-                    rollout = worker.collect(questions, doctor.observers)
+                rollout = worker.collect(questions, doctor.observers, loop.clock)
                 loop.reads(partial(sample_rows, ppo.roles.policy, rollout, settings.batch))
                 require_finite(float(rollout.scores.sum()), "a score of the reward model")
-                doctor.examine(step, rollout)
+                with loop.clock("doctor"):
+                    doctor.examine(step, rollout)
                 scored = rollout.scored
                 rewards = shaped_rewards(scored.logprobs, scored.ref_logprobs, rollout.paid, rollout.mask, price.coef)
                 metrics = rollout_metrics(rollout, rewards, price.coef)
@@ -101,10 +101,12 @@ def run(settings: PPOSettings) -> Path:
                 if over_budget or loop.is_due(max(1, settings.evaluations - 1)):
                     with loop.clock("evaluation"):
                         metrics |= evaluated(ppo, step, settings, run_dir)
-                doctor.follow(step, metrics)
+                with loop.clock("doctor"):
+                    doctor.follow(step, metrics)
                 price.follow(metrics["kl/exact"], doctor.valid)
                 loop.record(metrics, SHOWN, int(rollout.mask.sum()))
-                run_dir.samples(step, sample_rows(ppo.roles.policy, rollout, 4))
+                with loop.clock("io"):
+                    run_dir.samples(step, sample_rows(ppo.roles.policy, rollout, 4))
                 if loop.saves:
                     run_dir.save_checkpoint(partial(save, ppo, settings, held_out.report(held_out.last), run_dir))
         report = reported(held_out, update.policy.average, picks(settings), settings.kl_budget)
@@ -209,12 +211,11 @@ def prepare(settings: PPOSettings, inputs: Inputs, device: torch.device, generat
     """Load the models and put together what a step consists of."""
     roles, judge = load(settings, inputs, device)
     missing_eos = settings.missing_eos.mode, settings.missing_eos.value
-    how = inputs.template, settings.sampling, settings.microbatch, missing_eos, generator
-    worker = RolloutWorker(roles, *how)
+    worker = RolloutWorker(roles, inputs.template, settings.sampling, settings.microbatch, missing_eos, generator)
     if settings.external_reward.model:
         reference = inputs.questions[: settings.external_reward.normalise_prompts]
         roles = normalised(worker, reference, settings.seed)
-        worker = RolloutWorker(roles, *how)
+        worker = replace(worker, roles=roles)
     threads, microbatch = RowThreads.for_model(roles.policy.trunk.model), settings.microbatch
     policy = PolicyUpdate(
         roles.policy, settings.optimizer, settings.clip_range, settings.sampling.temperature, settings.ema,

@@ -98,7 +98,8 @@ class Loop:
         self, metrics: Mapping[str, float | None], shown: Sequence[str] = (), tokens: int = 0, **seconds: float
     ) -> None:
         """Write the row of this step. `shown` of its metrics are for the progress line; `tokens` were computed."""
-        self.run_dir.record(self.step, metrics)
+        with self.clock("io"):
+            self.run_dir.record(self.step, metrics)
         self._shown, self._tokens = {name: metrics[name] for name in shown if name in metrics}, tokens
 
     def reads(self, rows: Callable[[], Iterable[Mapping[str, Any]]]) -> None:

@@ -76,6 +76,13 @@ def test_first_minibatch_is_on_policy(finished: PPOSettings) -> None:
     assert all(row["rescore/max"] < 1e-4 for row in rows(finished))
 
 
+def test_the_parts_of_a_step_are_timed(finished: PPOSettings) -> None:
+    for row in rows(finished, "timings.jsonl"):
+        parts = [row[f"time/{name}"] for name in ("rollout", "score", "update", "doctor", "io")]
+        assert min(parts) > 0 and sum(parts) <= row["time/step"]
+        assert row["perf/tokens_per_second"] > 0
+
+
 def test_reward_is_the_paid_score_less_the_price_of_kl(finished: PPOSettings) -> None:
     for row in rows(finished):
         lowest_paid = row["score/mean"] - 1.0 * (1 - row["length/eos_rate"])  # missing EOS costs 1
