@@ -99,6 +99,7 @@ COMMANDS = {
     "lineage": Command(
         "lineage:LineageSettings", "flows.lineage", "a checkpoint → the data and the labels it came from", "checkpoint"
     ),
+    "profile": Command("profile:ProfileSettings", "flows.profile", "a recipe → where a step's time goes", "recipe"),
     "env": Command("env:EnvSettings", "flows.env", "versions and machine: what a report of a bug needs"),
 }
 RESUME = "heed resume RUN goes on with a stopped run; heed resume RUN --setting value changes what may change."

@@ -89,15 +89,19 @@ def place(cache: DynamicCache, read: DynamicCache, places: Tensor, rows: int, wi
 
 
 def keep(cache: DynamicCache, going: Tensor) -> Tensor:
-    """Leave out the rows of a roomy cache where `going` is False; returns which row each of those that are left was.
-
-    The last rows take the places of those that leave, so that only as many are copied as leave.
-    """
-    order = torch.arange(len(going), device=going.device)
-    left = int(going.sum())
-    targets, sources = order[:left][~going[:left]], order[left:][going[left:]]
+    """Leave out the rows of a roomy cache where `going` is False; returns which row each of those that are left was."""
+    order = packed(going)
+    moved = order != torch.arange(len(order), device=going.device)
+    targets, sources = moved.nonzero()[:, 0], order[moved]
     for layer in cache.layers:
         if layer.is_initialized:
-            layer.move(sources, targets, left)
-    order[targets] = sources
+            layer.move(sources, targets, len(order))
+    return order
+
+
+def packed(going: Tensor) -> Tensor:
+    """The rows where `going` is True: the last ones in the places of those that leave, the others where they are, so
+    that only as many are copied as leave."""
+    order, left = torch.arange(len(going), device=going.device), int(going.sum())
+    order[:left][~going[:left]] = order[left:][going[left:]]
     return order[:left]

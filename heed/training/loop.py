@@ -22,7 +22,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Any, Self, final
+from typing import Any, ClassVar, Self, final
+
+from torch.profiler import record_function
 
 from heed.errors import RunError
 from heed.training.dry_run import ASIDE, Measured
@@ -46,6 +48,9 @@ class Loop:
     after the last one, when SIGINT or SIGTERM asks the run to stop, which it does after the step in hand, and before a
     RunError leaves. A second signal stops at once.
     """
+
+    watcher: ClassVar[Callable[[int], None] | None] = None
+    """Told of every step that is done, of whatever run: for `heed profile`, which ends one by what it raises."""
 
     def __init__(self, run_dir: RunDir, label: str, steps: int, parts: Mapping[str, Part], save_every: int = 0) -> None:
         self.run_dir, self.label, self.steps, self.parts = run_dir, label, steps, dict(parts)
@@ -91,6 +96,8 @@ class Loop:
             self._begin()
             yield self.step
             self._end()
+            if Loop.watcher is not None:
+                Loop.watcher(self.step)
             if dry is not None and self.step >= dry.steps:
                 raise Measured
 
@@ -122,7 +129,8 @@ class Loop:
         """Time a part of the step as `time/NAME`."""
         started = time.perf_counter()
         try:
-            yield
+            with record_function(f"time/{name}"):
+                yield
         finally:
             self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - started
 

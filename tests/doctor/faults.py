@@ -31,8 +31,10 @@ from heed.batches import PromptBatch, Responses
 from heed.data.batch import prompt_batch
 from heed.models import policy as policy_module
 from heed.models import sampler
+from heed.models.cache import packed
 from heed.models.policy import Policy
 from heed.models.roles import Roles
+from heed.models.sampler import Sampler
 from heed.models.trunk import Trunk
 from heed.rl import rollout as rollout_module
 
@@ -79,33 +81,33 @@ def processed(make: Make) -> Injection:
 @contextmanager
 def _processed(roles: Roles, make: Make) -> Iterator[None]:
     rows, processor = torch.zeros(0, 0, dtype=torch.long), LogitsProcessor()
-    sample, draw, eos = policy_module.sample, sampler._draw, eos_of(roles)
+    sample, draw, eos = Sampler.__call__, sampler.draw, eos_of(roles)
 
-    def sample_with(trunk: Trunk, prompts: PromptBatch, *rest: Any, **options: Any) -> Responses:
+    def sample_with(own: Sampler, prompts: PromptBatch, generator: torch.Generator) -> Responses:
         nonlocal rows, processor
-        with patch.object(policy_module, "sample", sample), patch.object(sampler, "_draw", draw):
+        with patch.object(Sampler, "__call__", sample), patch.object(sampler, "draw", draw):
             processor = make(roles, prompts)
         rows = prompts.tokens
-        return sample(trunk, prompts, *rest, **options)
+        return sample(own, prompts, generator)
 
-    def draw_with(logits: Tensor, temperature: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def draw_with(logits: Tensor, temperature: float, noise: Tensor) -> tuple[Tensor, Tensor]:
         nonlocal rows
-        tokens, chosen = draw(processor(rows, logits.clone()), temperature, generator)
-        rows = torch.cat([rows, tokens[:, None]], 1)[tokens != eos]
+        tokens, chosen = draw(processor(rows, logits.clone()), temperature, noise)
+        rows = torch.cat([rows, tokens[:, None]], 1)[packed(tokens != eos)]
         return tokens, chosen
 
-    with patch.object(policy_module, "sample", sample_with), patch.object(sampler, "_draw", draw_with):
+    with patch.object(Sampler, "__call__", sample_with), patch.object(sampler, "draw", draw_with):
         yield
 
 
 def drawn_at(temperature: float) -> Injection:
     """The sampler has a temperature of its own; 0 is greedy."""
-    draw = sampler._draw
+    draw = sampler.draw
 
-    def other(logits: Tensor, _: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        return draw(logits, temperature, generator)
+    def other(logits: Tensor, _: float, noise: Tensor) -> tuple[Tensor, Tensor]:
+        return draw(logits, temperature, noise)
 
-    return lambda roles: patch.object(sampler, "_draw", other)
+    return lambda roles: patch.object(sampler, "draw", other)
 
 
 def generating(wrap: Callable[[Policy], AbstractContextManager[Any]]) -> Injection:

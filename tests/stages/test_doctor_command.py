@@ -107,8 +107,8 @@ def test_a_healthy_recipe_passes_and_writes_nothing(
 def test_a_sampler_with_a_temperature_of_its_own_is_named(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = sampler._draw
-    monkeypatch.setattr(sampler, "_draw", lambda logits, temperature, generator: right(logits, 0.7, generator))
+    right = sampler.draw
+    monkeypatch.setattr(sampler, "draw", lambda logits, temperature, noise: right(logits, 0.7, noise))
     code, told = examined(place / "ppo.yaml", tmp_path, set={"models": str(place)})
     assert code == 3 and "NK2" in ids(told)
     assert told["tests"]["T2"] == "failed"
@@ -201,8 +201,8 @@ def test_a_policy_that_has_collapsed_is_not_healthy(finished: Path, tmp_path: Pa
 
 
 def test_a_fault_in_the_last_answers_is_named(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = sampler._draw
-    monkeypatch.setattr(sampler, "_draw", lambda logits, temperature, generator: right(logits, 0.6, generator))
+    right = sampler.draw
+    monkeypatch.setattr(sampler, "draw", lambda logits, temperature, noise: right(logits, 0.6, noise))
     code, told = examined(finished, tmp_path)
     assert code == 3 and "NK2" in ids(told)
 
