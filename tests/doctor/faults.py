@@ -340,7 +340,7 @@ def eos_of(roles: Roles) -> int:
 
 def frequent(roles: Roles, prompts: PromptBatch) -> list[int]:
     """Four tokens of middling frequency: the seventh to tenth most drawn, end-of-text aside."""
-    drawn = roles.policy.generate(prompts, 16, 1.0, torch.Generator().manual_seed(0))
+    drawn = roles.policy.generate(prompts, 16, 1.0, torch.Generator().manual_seed(0), copies=8)
     counts = drawn.tokens[drawn.mask].bincount()
     counts[eos_of(roles)] = 0
     return [int(token) for token in counts.argsort(descending=True)[6:10]]
