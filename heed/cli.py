@@ -237,8 +237,7 @@ def _overview() -> Table:
     )
     for name, command in COMMANDS.items():
         table.add_row(f"  heed {name}", command.sentence)
-    table.add_row("  heed resume", "a run directory: go on where the run was stopped")
-    table.caption = "heed STAGE --help lists a stage's settings. heed collects nothing and sends nothing."
+    table.caption = "heed STAGE --help: its settings. heed resume RUN: go on where it was stopped. heed sends nothing."
     table.caption_justify = "left"
     return table
 
