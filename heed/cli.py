@@ -237,7 +237,7 @@ def _overview() -> Table:
     )
     for name, command in COMMANDS.items():
         table.add_row(f"  heed {name}", command.sentence)
-    table.caption = "heed STAGE --help: its settings. heed resume RUN: go on where it was stopped. heed sends nothing."
+    table.caption = "heed STAGE --help: its settings. heed resume RUN: go on. heed sends nothing anywhere."
     table.caption_justify = "left"
     return table
 
