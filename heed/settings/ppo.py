@@ -83,9 +83,7 @@ class PPOSettings(StageSettings):
     steps: int = Field(100, ge=1, description="rollout-and-update iterations (paper: 500)")
     batch: int = Field(64, ge=2, description="episodes a step (paper: 512)")
     minibatch: int = Field(16, ge=1, description="episodes per optimiser step (paper: 64)")
-    microbatch: int = Field(
-        16, ge=1, description="episodes of full length in one forward pass; changes speed and memory only"
-    )
+    microbatch: int = Field(16, ge=1, description="full-length episodes in a forward pass: speed and memory only")
     epochs: int = Field(2, ge=1, description="passes over a rollout (paper: 1)")
     sampling: SamplingSettings = SamplingSettings()
     kl_coef: float = Field(0.05, ge=0, description="price of a nat of KL per token, β (paper: 0.02)")
