@@ -13,6 +13,7 @@ from heed.data.encode import encode_texts
 from heed.errors import ConfigError
 from heed.evaluation.harness import benchmarks, require_harness
 from heed.formulas.statistics import Estimate
+from heed.models.policy import Policy
 from heed.models.roles import Shelf
 from heed.settings.evaluate import EvaluateSettings
 from heed.stages import evaluate
@@ -62,15 +63,23 @@ def test_a_task_without_network(tiny_runs: tuple[str, str], tmp_path: Path) -> N
 def test_the_stage_reports_it(tiny_runs: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a stand-in for the harness: every model is asked, what it says is in the report."""
     monkeypatch.setattr(evaluate, "require_harness", lambda: None)
-    monkeypatch.setattr(evaluate, "benchmarks", lambda policy, *_: {"t acc": Estimate(0.5, 0.25, 0.75, 12)})
+    asked = []
+
+    def answered(policy: Policy, *rest: object) -> dict[str, Estimate]:
+        asked.append(rest)
+        return {"t acc": Estimate(0.5, 0.25, 0.75, 12)}
+
+    monkeypatch.setattr(evaluate, "benchmarks", answered)
     (tmp_path / "prompts.jsonl").write_text("".join(json.dumps({"prompt": f"q{i}"}) + "\n" for i in range(4)))
     settings = EvaluateSettings(
         models={"a": tiny_runs[0], "b": tiny_runs[0]}, prompts=str(tmp_path / "prompts.jsonl"),
-        output=str(tmp_path / "run"), harness={"tasks": ("t",)}, sampling={"max_new_tokens": 4, "batch": 4},
+        output=str(tmp_path / "run"), harness={"tasks": ("t",), "limit": 3, "include": "mine"},
+        sampling={"max_new_tokens": 4, "batch": 4},
     )  # type: ignore[arg-type]  # fmt: skip
     evaluate.run(settings)
     found = json.loads((tmp_path / "run" / "report.json").read_text())["models"]
     assert [model["benchmarks"]["t acc"]["n"] for model in found.values()] == [12, 12]
+    assert asked == 2 * [(("t",), 3, 4, "mine", 0)]
 
 
 def test_a_missing_library_is_two_lines(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,6 +132,7 @@ CHANGES: dict[str, Nested] = {
         "prompts": DATA, "hygiene": HYGIENE, "sampling": DRAWN, "text": (), "text_characters": 1000, "few_shot": 2,
         "gold": True, "overlap": ("bleu",), "people": DATA,
         "endpoint": {"url": "http://127.0.0.1:9/v1", "model": "m", "key": "K", "prompts": 1, "timeout": 1.0},
+        "harness": {"tasks": ("t",), "limit": 1, "include": "mine"},
     },
     "sample": {
         **EVERY, "model": "PLACE/base", "prompts": DATA, "hygiene": HYGIENE, "responses": 3, "sampling": DRAWN,
@@ -162,6 +163,7 @@ SEEN_ELSEWHERE = {
     "ppo.allow_biased_kl": "clinic/test_live.py",  # goes on where a grave finding stops the run
     **{f"evaluate.endpoint.{name}": "evaluation/test_endpoint.py" for name in ("model", "key")},
     **{f"evaluate.endpoint.{name}": "stages/test_evaluate.py" for name in ("prompts", "timeout")},
+    **{f"evaluate.harness.{name}": "evaluation/test_harness.py" for name in ("tasks", "limit", "include")},
     # of rankings of the very answers of this run; read as all rows are
     **{f"evaluate.people.{name}": "evaluation/test_people.py" for name in ("split", "limit", "sources", "columns")},
 }
