@@ -209,6 +209,24 @@ def test_a_tracker_asked_for_later_gets_every_step(tmp_path: Path) -> None:
     assert set(of_tensorboard(tmp_path).values()) == {1}
 
 
+def test_samples_are_sent_once_also_those_of_a_step_before_the_last(tmp_path: Path) -> None:
+    """An evaluation writes its samples at step 0, after the rows of all of its steps."""
+    run = tmp_path / "samples"
+    run.mkdir()
+    (run / "metrics.jsonl").write_text("".join(json.dumps({"step": i, "x": i / 8}) + "\n" for i in range(1, 4)))
+    first = [{"step": step, "response": f"s{step}"} for step in (1, 2, 3)]
+    (run / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in first))
+    Trackers(run, ["trackio"], {}).close()
+    Trackers(run, ["trackio"], {}).close()
+    with (run / "samples.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 0, "response": "late"}) + "\n")
+    Trackers(run, ["trackio"], {}).close()
+    Trackers(run, ["trackio"], {}).close()
+    told = [(row["step"], cell["response"]) for row in trackio_rows(run) if "samples" in row
+            for cell in row["samples"]["_value"]]  # fmt: skip
+    assert sorted(told) == [(0, "late"), (1, "s1"), (2, "s2"), (3, "s3")]
+
+
 def test_what_trackio_lost_is_sent_again(tmp_path: Path) -> None:
     """Its rows are written in the background: a process that is killed may have said that they are sent."""
     run = tmp_path / "lost"
