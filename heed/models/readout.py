@@ -7,6 +7,8 @@ what goes in. Instead of a list of what each does, the model's own forward is ca
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +68,21 @@ def readout_of(model: PreTrainedModel) -> nn.Module:
     if model.dtype == torch.float32:
         return found
     return copy.deepcopy(found).float().requires_grad_(False)
+
+
+@contextmanager
+def bfloat16_operands() -> Iterator[None]:
+    """Float32 products inside the block take their operands as bfloat16, where the processor has instructions for it,
+    and add in float32: exact where the operands are such numbers, and half the time (64 × 768 × 50,257: 99 → 55 ms).
+
+    The switch is the process's: no other thread may multiply meanwhile.
+    """
+    products = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before, products.fp32_precision = products.fp32_precision, "bf16"
+    try:
+        yield
+    finally:
+        products.fp32_precision = before
 
 
 def probe_tokens(model: PreTrainedModel) -> Tensor:

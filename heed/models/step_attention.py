@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from heed.models import attention
+from heed.models.attention import BEYOND, attention_forward
 
 NAME = "heed_step"
 FEWEST = 1 << 19  # numbers in the keys below which Python's time for several products is more than they save
@@ -29,16 +30,13 @@ def step_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
-    **told: object,
+    **told: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """As `sdpa` of transformers: `query` is `[rows, heads, 1, size]`, the result `[rows, 1, heads, size]`. Whatever is
+    """As `attention_forward`: `query` is `[rows, heads, 1, size]`, the result `[rows, 1, heads, size]`. Whatever is
     no step over a roomy cache on a processor is left to it."""
     room = _room(query, key, value)
-    if room is None or told.get("position_bias") is not None or told.get("softcap") is not None:
-        found: tuple[Tensor, Tensor | None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, scaling=scaling, **told
-        )
-        return found
+    if room is None or any(told.get(name) is not None for name in BEYOND):
+        return attention_forward(module, query, key, value, attention_mask, scaling=scaling, **told)
     rows, heads, length, size = key.shape
     scale = size**-0.5 if scaling is None else scaling
     asked = query.reshape(rows * heads, -1, size)  # the query heads that share a key head

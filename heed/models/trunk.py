@@ -11,7 +11,7 @@ import inspect
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 
@@ -35,7 +35,7 @@ from heed.models.fused_lora import fuse
 from heed.models.load import context_length, load_causal_lm, load_tokenizer, vocabulary_size, without_dropout
 from heed.models.probe import check_forward
 from heed.models.reader import Reader
-from heed.models.readout import probe_tokens, readout_of
+from heed.models.readout import bfloat16_operands, probe_tokens, readout_of
 from heed.models.vocabulary import stop_ids
 from heed.rows.threads import RowThreads, fitting
 from heed.settings.common import AdapterSettings, LoraSettings
@@ -292,5 +292,7 @@ class Trunk:
     def logits(self, hidden: Float[Tensor, "tokens width"]) -> Float[Tensor, "tokens vocab"]:
         """Logits in float32, as the model's own forward makes them. `hidden` is flat and contiguous: a slice of a batch
         would be multiplied row by row."""
-        found: Tensor = self.head(hidden.float())
+        rounded = hidden.dtype == torch.bfloat16 and hidden.device.type == "cpu" and type(self.head) is nn.Linear
+        with bfloat16_operands() if rounded and self.threads.count == 1 else nullcontext():
+            found: Tensor = self.head(hidden.float())
         return found

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import linear, scaled_dot_product_attention
 from torch.testing import assert_close
 
 from heed.batches import PromptBatch, Responses
 from heed.models import sampler, step_attention
 from heed.models.cache import RoomyLayer
+from heed.models.checkpoint import open_checkpoint
 from heed.models.policy import Policy
 from heed.models.sampler import draw
 from heed.models.step_attention import stepping
 from heed.models.trunk import Trunk
+from heed.rows.threads import RowThreads
 
 
 def sampled(trunk: Trunk, prompts: PromptBatch, tokens: int = 24, copies: int = 3) -> Responses:
@@ -136,14 +140,14 @@ def test_a_step_attends_as_the_fused_kernel(
         query.float(), *many, mask.float() if masked == "numbers" else mask, scale=0.2
     ).transpose(1, 2)
     monkeypatch.setattr(step_attention, "FEWEST", 0)
-    monkeypatch.setattr(step_attention, "sdpa_attention_forward", None)  # it must not be asked
+    monkeypatch.setattr(step_attention, "attention_forward", None)  # it must not be asked
     found, _ = step_attention.step_attention(module, query, key, value, mask, scaling=0.2, dropout=0.0)
     assert_close(found.float(), expected, atol=1e-5 if dtype == torch.float32 else 0.02, rtol=0)
 
 
 def test_what_is_no_step_over_a_roomy_cache_is_left_to_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(step_attention, "FEWEST", 0)
-    monkeypatch.setattr(step_attention, "sdpa_attention_forward", lambda *given, **told: ("left", None))
+    monkeypatch.setattr(step_attention, "attention_forward", lambda *given, **told: ("left", None))
     layer = RoomyLayer(16)
     key, value = layer.update(torch.randn(5, 2, 11, 8), torch.randn(5, 2, 11, 8))
     query, three = torch.randn(5, 2, 1, 8), torch.randn(5, 2, 3, 8)
@@ -158,9 +162,34 @@ def test_what_is_no_step_over_a_roomy_cache_is_left_to_transformers(monkeypatch:
     assert left(query, key, value)
 
 
-def test_steps_are_attended_so_inside_the_block_only(trunk: Trunk) -> None:
-    assert trunk.model.config._attn_implementation == "sdpa"
-    with pytest.raises(ValueError, match="inside"), stepping(trunk.model):
-        assert trunk.model.config._attn_implementation == step_attention.NAME
+@pytest.mark.parametrize(("dtype", "usual"), [(torch.float32, "sdpa"), (torch.bfloat16, "heed_sdpa")])
+def test_steps_are_attended_so_inside_the_block_only(tiny_directory: Path, dtype: torch.dtype, usual: str) -> None:
+    model = Trunk.load(open_checkpoint(str(tiny_directory)), dtype, torch.device("cpu")).model
+    assert model.config._attn_implementation == usual
+    with pytest.raises(ValueError, match="inside"), stepping(model):
+        assert model.config._attn_implementation == step_attention.NAME
         raise ValueError("inside")
-    assert trunk.model.config._attn_implementation == "sdpa"
+    assert model.config._attn_implementation == usual
+
+
+# ── logits ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_logits_of_rounded_states_are_exact(tiny_directory: Path) -> None:
+    """Operands are bfloat16 numbers, so their float32 product is right whatever the processor takes them for."""
+    trunk = Trunk.load(open_checkpoint(str(tiny_directory)), torch.bfloat16, torch.device("cpu"))
+    trunk.threads = RowThreads(1)  # as of a model that is not small
+    hidden = torch.randn(300, 32, generator=torch.Generator().manual_seed(0)).bfloat16()
+    exact = hidden.double() @ trunk.model.get_output_embeddings().weight.double().t()
+    asked = []
+
+    def product(states: Tensor) -> Tensor:
+        asked.append(torch.backends.mkldnn.matmul.fp32_precision)
+        return linear(states, trunk.head.weight)
+
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    assert_close(trunk.logits(hidden).double(), exact, atol=2e-6 * float(exact.abs().max()), rtol=0)
+    trunk.head.forward = product
+    trunk.logits(hidden), trunk.logits(hidden.float())
+    assert asked == ["bf16", before]  # states that are not rounded would be
+    assert torch.backends.mkldnn.matmul.fp32_precision == before != "bf16"
