@@ -118,7 +118,7 @@ class Bench:
         nothing = cast(Any, None)  # the models are here already
         inputs = ppo.Inputs(nothing, nothing, Template.named("plain"), nothing, [], [], None)
         self.generator = torch.Generator()
-        with patch.object(ppo, "load", lambda *_: self.roles):
+        with patch.object(ppo, "load", lambda *_: (self.roles, None)):
             self.ppo = ppo.prepare(self.settings, inputs, torch.device("cpu"), self.generator)
         self.doctor = ppo.live_doctor(self.settings, self.roles, place)
         self.step, self.clock = 0, Clock()

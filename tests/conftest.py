@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import os
+import shutil
+import tempfile
 
 # Before torch and the hub library are imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -11,13 +14,13 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["TRACKIO_DIR"] = tempfile.mkdtemp(prefix="trackio-")
 
 if importlib.util.find_spec("beartype"):
     from jaxtyping import install_import_hook
 
     install_import_hook("heed.formulas", "beartype.beartype")
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -27,6 +30,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+atexit.register(shutil.rmtree, os.environ["TRACKIO_DIR"], ignore_errors=True)
 settings.register_profile("heed", deadline=None, max_examples=50, derandomize=True, database=None)
 settings.load_profile("heed")
 

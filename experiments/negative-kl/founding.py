@@ -150,9 +150,9 @@ class Notebook:
         self.right: Roles | None = None
         self.scorer: Policy | None = None
 
-    def load(self, fault: Fault, original: Any, *arguments: Any) -> Roles:
+    def load(self, fault: Fault, original: Any, *arguments: Any) -> tuple[Roles, None]:
         """The roles of heed's PPO, with a value model whose head is zero, and the fault in policy and reference."""
-        roles: Roles = original(*arguments)
+        roles: Roles = original(*arguments)[0]
         self.right = roles
         body = trained_copy(roles.reference, "critic", self.settings.lora)
         head = nn.Linear(body.trunk.width, 1, bias=False).requires_grad_(False)
@@ -165,7 +165,7 @@ class Notebook:
         if fault.dropout:
             policy = replace(policy, trunk=ForgetfulTrunk(policy.trunk))
         self.scorer = policy = Sampler(policy.trunk, policy.adapter, fault.minimum)
-        return replace(roles, policy=policy, reference=reference, value=value)
+        return replace(roles, policy=policy, reference=reference, value=value), None
 
     def measure(self, step: int, taken: Rollout) -> None:
         """Score the rollout once more, rightly, and write down both KLs."""

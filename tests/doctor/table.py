@@ -51,7 +51,7 @@ def load_ward(demo: str) -> Ward:
     )  # fmt: skip
     inputs = ppo.read(settings)
     torch.manual_seed(0)
-    roles = ppo.load(settings, inputs, torch.device("cpu"))
+    roles, _ = ppo.load(settings, inputs, torch.device("cpu"))
     return Ward(roles, settings, inputs.template, inputs.questions, EPISODES)
 
 

@@ -159,7 +159,7 @@ class Ward:
         """What a step of `heed ppo` consists of, around models that are loaded already."""
         nothing = cast(Any, None)
         inputs = ppo.Inputs(nothing, nothing, self.template, nothing, self.questions, [], None)
-        with patch.object(ppo, "load", lambda *_: roles):
+        with patch.object(ppo, "load", lambda *_: (roles, None)):
             return ppo.prepare(settings, inputs, torch.device("cpu"), generator)
 
     def _begun(self, seed: int) -> dict[str, Tensor]:

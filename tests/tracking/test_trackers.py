@@ -34,10 +34,9 @@ class Broken(Exception):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """trackio reads its directory once, when it is imported."""
+def _stores() -> Iterator[None]:
+    """trackio reads its directory once, when it is imported: the process has one of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRACKIO_DIR", str(tmp_path_factory.mktemp("trackio")))
         for name in ("WANDB_MODE", "WANDB_PROJECT", "WANDB_DIR", "TRACKIO_PROJECT"):
             patch.delenv(name, raising=False)
         from trackio.utils import TRACKIO_DIR
