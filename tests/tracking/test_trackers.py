@@ -170,11 +170,11 @@ def test_a_tracker_holds_the_numbers_of_metrics_jsonl(name: str, tracker: str, r
     assert [row[:2] for row in shown] == [row[:2] for row in expected]
     exact = 1e-6 if tracker == "tensorboard" else 0.0  # TensorBoard's numbers have 32 bits
     assert [row[2] for row in shown] == pytest.approx([row[2] for row in expected], rel=exact, abs=0.0)
-    assert {key for _, key, _ in found} - names == {"time/step", "time/evaluation", "perf/tokens_per_second"}
+    assert {key for _, key, _ in found} - names == {"time/step", "time/evaluation", "time/io", "perf/tokens_per_second"}
 
 
 def test_one_wandb_run_went_on(runs: dict[str, Path]) -> None:
-    names = [path.name.rpartition("-")[2] for path in runs["broken"].glob("wandb/offline-run-*")]
+    names = [path.name for path in runs["broken"].glob("wandb/offline-run-*/run-*.wandb")]
     assert len(names) == 3
     assert len(set(names)) == 1
 
