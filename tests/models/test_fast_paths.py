@@ -18,7 +18,7 @@ from transformers.pytorch_utils import Conv1D
 from heed.formulas.logprobs import token_logprobs
 from heed.models import attention
 from heed.models.activations import TanhGelu, fuse_gelu
-from heed.models.attention import attention_forward
+from heed.models.attention import Attention, attention_forward
 from heed.models.chosen import chosen_logprobs
 from heed.models.fused_lora import FusedLoraLinear, LoraProduct, fuse
 from heed.models.policy import Policy
@@ -128,6 +128,7 @@ def test_other_attention_is_left_to_transformers(why: str, monkeypatch: pytest.M
         seeded(1, 4, 6, 8, seed=i).to(torch.float32 if why == "float32" else torch.bfloat16) for i in range(3)
     )
     module = nn.Module()
+    mask = torch.ones(1, 1, 1, 6, dtype=torch.bool) if why == "one token" else None
     if why == "one token":
         query = query[:, :, -1:]
     if why == "grouped heads":
@@ -135,8 +136,9 @@ def test_other_attention_is_left_to_transformers(why: str, monkeypatch: pytest.M
     if why == "long":
         monkeypatch.setattr(attention, "MOST", 4 * 6 * 6 - 1)
     options = {"scaling": 0.3, "is_causal": why != "not causal"}
-    expected, _ = sdpa_attention_forward(module, query, key, value, None, **options)
-    found, _ = attention_forward(module, query, key, value, None, **options)
+    expected, _ = sdpa_attention_forward(module, query, key, value, mask, **options)
+    monkeypatch.setattr(Attention, "apply", lambda *_: pytest.fail("four products were used"))
+    found, _ = attention_forward(module, query, key, value, mask, **options)
     assert torch.equal(found, expected)
 
 
