@@ -68,10 +68,10 @@ def test_a_draft_is_forgotten_with_its_task(serve, enter):
 def test_an_answer_that_was_lost_on_the_way_is_sent_again_and_counts_once(serve, enter):
     running = serve([("Prompt", FOUR)])
     visit = enter(running)
-    lost = []
+    lost, seen = [], []
 
     def lose(route: Route) -> None:
-        if len(lost) < 2:
+        if len(lost) < 2 or not seen:
             route.fetch()  # the server saves it
             lost.append(route.request.url)
             route.abort()
@@ -81,8 +81,9 @@ def test_an_answer_that_was_lost_on_the_way_is_sent_again_and_counts_once(serve,
     visit.context.route("**/api/rank", lose)
     visit.press("1", "2", "3", "4", "Enter")
     visit.page.locator("#problem", has_text="Not saved yet").wait_for()
+    seen.append(True)
     visit.page.locator("#rest", has_text="All done").wait_for()
-    assert len(running.rows("rankings")) == 1 and len(lost) == 2
+    assert len(running.rows("rankings")) == 1 and len(lost) >= 2
     visit.faults.clear()  # the aborted requests
 
 
