@@ -36,6 +36,7 @@ from heed.rows.threads import RowThreads
 from heed.settings.reward import RewardSettings
 from heed.training.begin import announce
 from heed.training.device import pick_device, pick_dtype
+from heed.training.dry_run import heaviest_first
 from heed.training.figures import print_figures
 from heed.training.guards import decoded
 from heed.training.loop import Loop
@@ -152,6 +153,8 @@ def train(
     if len(tasks) < len(training.rankings):
         log.info("%s sets of responses, some ranked more than once: each is trained on as one", f"{len(tasks):,}")
     batches = shuffled_batches(len(tasks), settings.batch, settings.epochs, settings.seed)
+    if settings.dry_run:
+        batches = heaviest_first(batches, lambda batch: [len(text) for i in batch for text in tasks[i][0].texts])
     threads, smooth = RowThreads.for_model(model.trunk.model), Memory(accuracy=None)
     shown = some_of(validation, WHILE_TRAINING, settings.seed)
     if run_dir.saved is None:

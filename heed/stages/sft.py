@@ -27,6 +27,7 @@ from heed.rows.threads import RowThreads
 from heed.settings.sft import SFTSettings
 from heed.training.begin import announce
 from heed.training.device import pick_device, pick_dtype
+from heed.training.dry_run import heaviest_first
 from heed.training.figures import print_figures
 from heed.training.guards import decoded
 from heed.training.loop import Loop
@@ -98,6 +99,8 @@ def train(
     """One optimiser step for each batch; held-out demonstrations are scored `evaluations` times, after the last step
     too, which is what is returned."""
     batches = draw_batches(examples, settings.batch, settings.epochs, settings.pretrain_share, settings.seed)
+    if settings.dry_run:
+        batches = heaviest_first(batches, lambda batch: [len(row.tokens) for part in batch.values() for row in part])
     threads = RowThreads.for_model(policy.trunk.model, serial=settings.lora.dropout > 0)
     measured = None
     with policy.trainable() as parameters:

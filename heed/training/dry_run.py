@@ -10,16 +10,19 @@ import resource
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from heed import disk
 
+Batch = TypeVar("Batch")
+
 STEPS = 3
-"""The first of them is not timed: libraries prepare themselves in it."""
+"""The first of them is not timed: libraries prepare themselves in it, and its batch is the heaviest."""
 ASIDE = ("evaluation", "save")
 """What is timed by itself and is no part of `time/step`."""
 
@@ -97,6 +100,13 @@ class DryRun:
     def remove(self) -> None:
         """Nothing of it stays."""
         shutil.rmtree(self.place, ignore_errors=True)
+
+
+def heaviest_first(batches: Sequence[Batch], lengths: Callable[[Batch], Sequence[int]]) -> list[Batch]:
+    """The batch with the longest row first, of which memory is a question, and the others as they stood: the first step
+    is not timed."""
+    heaviest = max(range(len(batches)), key=lambda i: (max(lengths(batches[i])), sum(lengths(batches[i]))))
+    return [batches[heaviest], *batches[:heaviest], *batches[heaviest + 1 :]]
 
 
 def peak_memory() -> int:

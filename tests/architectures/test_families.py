@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from page import HEAD, PAGE, line
 
 from heed import cli
 
+CONSTRAINTS = Path(__file__).parents[2] / "constraints.txt"
 FRUITS, COLOURS = ("apple", "pear", "plum", "fig"), ("red", "blue", "green", "grey")
 LOOP = ("OPT 350M", "Gemma 2", "Granite")
 """Families whose loop is run with every other test: projected embeddings, capped and scaled logits, own layouts."""
@@ -25,7 +27,10 @@ def page() -> str:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_is_right_or_refused_as_the_page_says(family: str, tmp_path: Path, page: str) -> None:
-    assert line(family, find(family, tmp_path)) in page.splitlines(), "write it again: make architectures"
+    found = find(family, tmp_path)
+    if found.refused and f"transformers=={version('transformers')}\n" not in CONSTRAINTS.read_text():
+        return  # the page is of the version in constraints.txt; another's may be refused, but not read wrongly
+    assert line(family, found) in page.splitlines(), "write it again: make architectures"
 
 
 def test_the_page_names_no_family_that_is_not_tried(page: str) -> None:
