@@ -32,7 +32,7 @@ class Steps:
     """Told of every step that is done: the first one is not looked at, `count` after it are."""
 
     def __init__(self, count: int) -> None:
-        self.count, self.done = count, 0
+        self.count, self.done, self.running = count, 0, False
         kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * torch.cuda.is_available()
         everywhere = _ExperimentalConfig(profile_all_threads=True)  # small models share rows among threads
         self.profile = profile(activities=kinds, experimental_config=everywhere)
@@ -41,9 +41,16 @@ class Steps:
         self.done += 1
         if self.done == 1:
             self.profile.start()
+            self.running = True
         elif self.done > self.count:
-            self.profile.stop()
+            self.stop()
             raise EnoughSteps
+
+    def stop(self) -> None:
+        """No more is looked at: a profiler that still runs when Python ends brings it down."""
+        if self.running:
+            self.running = False
+            self.profile.stop()
 
 
 def run(settings: ProfileSettings) -> None:
@@ -72,6 +79,7 @@ def watched(steps: Steps) -> Iterator[None]:
         yield
     finally:
         Loop.watcher = None
+        steps.stop()
 
 
 def write(profiled: profile, place: Path) -> None:
