@@ -6,6 +6,7 @@ while the logits are there:  ∂ log π(v) / ∂h = (W_v − Σ_u π(u) W_u) / t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,12 +19,9 @@ from heed.formulas.logprobs import log_softmax
 
 
 class ChosenLogprobs(torch.autograd.Function):
-    """log π of one token after each hidden state, in nats; `weight` is the head's, frozen, in the dtype of the trunk.
-
-    In bfloat16 logits are rounded to 8 bits: 0.25 at −35, where GPT-2's lie. Here the product begins at minus the
-    chosen token's own logit: softmax cannot tell, what is near it is hardly rounded (random weights of GPT-2's shape:
-    0.00013 nats a token against 0.002), and the error is below 2⁻⁸ of the result's nats.
-    """
+    """log π of one token after each hidden state, in nats; `logits` makes float32 logits of hidden states, those that
+    written tokens are scored with, so that the ratio of a policy that has not moved is 1 exactly. `weight` is the
+    head's, frozen, in the dtype of the trunk: the gradient's product is in that."""
 
     @staticmethod
     def forward(
@@ -33,16 +31,14 @@ class ChosenLogprobs(torch.autograd.Function):
         tokens: Int[Tensor, " tokens"],
         temperature: float,
         size: int,
+        logits: Callable[[Tensor], Tensor],
     ) -> Float[Tensor, " tokens"]:
         lines, slopes = [], []
         for states, chosen in zip(hidden.split(size), tokens.split(size), strict=True):
-            own = weight[chosen].float()
-            shift = (states.float() * own).sum(dim=1).to(weight.dtype)
-            logits = torch.addmm(-shift[:, None].expand(-1, len(weight)), states, weight.t())
-            logprobs = log_softmax(logits, temperature)
+            logprobs = log_softmax(logits(states), temperature)
             lines.append(logprobs.gather(1, chosen[:, None])[:, 0])
             mean = logprobs.exp_().to(weight.dtype) @ weight
-            slopes.append(((own - mean.float()) / temperature).to(hidden.dtype))
+            slopes.append(((weight[chosen].float() - mean.float()) / temperature).to(hidden.dtype))
         ctx.save_for_backward(torch.cat(slopes))
         return torch.cat(lines)
 
@@ -50,7 +46,7 @@ class ChosenLogprobs(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Float[Tensor, " tokens"]) -> tuple[Tensor | None, ...]:
         (slopes,) = ctx.saved_tensors
-        return (gradient[:, None] * slopes).to(slopes.dtype), None, None, None, None
+        return (gradient[:, None] * slopes).to(slopes.dtype), None, None, None, None, None
 
 
 def chosen_logprobs(
@@ -59,9 +55,11 @@ def chosen_logprobs(
     tokens: Int[Tensor, " tokens"],
     temperature: float,
     size: int,
+    logits: Callable[[Tensor], Tensor],
 ) -> Float[Tensor, " tokens"]:
     """`ChosenLogprobs`, `size` tokens at once. Carries the gradient of `hidden`."""
-    found: Tensor = ChosenLogprobs.apply(hidden, weight, tokens, temperature, size)  # type: ignore[no-untyped-call]
+    arguments = hidden, weight, tokens, temperature, size, logits
+    found: Tensor = ChosenLogprobs.apply(*arguments)  # type: ignore[no-untyped-call]
     return found
 
 

@@ -126,7 +126,7 @@ class Policy:
         chosen = tokens[counted]
         pieces, weight = self._chunks(len(chosen)), frozen_head(self.trunk.model, self.trunk.head)
         if weight is not None and hidden.requires_grad and hidden.dtype == weight.dtype and pieces:
-            return chosen_logprobs(hidden, weight, chosen, temperature, pieces[0].stop)
+            return chosen_logprobs(hidden, weight, chosen, temperature, pieces[0].stop, self.trunk.logits)
         lines = [token_logprobs(self.trunk.logits(hidden[piece]), chosen[piece], temperature) for piece in pieces]
         return torch.cat(lines) if lines else hidden.new_zeros(0)
 
