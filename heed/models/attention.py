@@ -1,6 +1,6 @@
-"""Attention in bfloat16 on a processor: four batched products and a softmax.
+"""Attention on a processor: to tokens in one line as `heed.models.line` has them, and in bfloat16 by four products.
 
-torch's own kernel takes three times as long there, nearly all of it in its backward pass (16 rows, 12 heads, 112
+torch's own kernel takes three times as long in bfloat16, nearly all of it in its backward pass (16 rows, 12 heads, 112
 tokens, one thread: 83 ms forward and backward against 24). What is kept for the backward pass grows with the square of
 the length, so long rows go to torch's kernel.
 """
@@ -10,18 +10,50 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from heed.models.line import Line, reading
+
 NAME = "heed_sdpa"
 MOST = 1 << 25
 """Probabilities of one layer that are kept at most: 64 MB."""
 BEYOND = ("position_bias", "cache", "softcap", "s_aux")
 """What some models ask for, and is left to transformers."""
+
+
+class LineAttention(torch.autograd.Function):
+    """softmax(scale·QKᵀ + bias)V of each row of a line. The bias keeps every token from what is on its right."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Float[Tensor, "heads tokens size"],
+        key: Float[Tensor, "heads tokens size"],
+        value: Float[Tensor, "heads tokens size"],
+        bias: Float[Tensor, "time time"],
+        scale: float,
+        line: Line,
+    ) -> Float[Tensor, "heads tokens size"]:
+        query, key, value = (line.in_rows(part) for part in (query, key, value))
+        weights = ((query * scale) @ key.transpose(-1, -2)).add_(bias).softmax(dim=-1)
+        ctx.save_for_backward(query, key, value, weights)
+        ctx.scale, ctx.line = scale, line
+        return line.in_line(weights @ value)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        line, (heads, _, size) = ctx.line, gradient.shape
+        of_rows = line.in_rows(gradient)
+        of_rows.view(heads, -1, size)[:, line.padding] = 0
+        query, key, value, weights = ctx.saved_tensors
+        found = attention_gradient(query, key, value, weights, of_rows, ctx.scale)
+        return *(line.in_line(part) for part in found), None, None, None
 
 
 class Attention(torch.autograd.Function):
@@ -45,10 +77,17 @@ class Attention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, weights = ctx.saved_tensors
-        of_weights = gradient @ value.transpose(-1, -2)
-        of_scores = torch.ops.aten._softmax_backward_data(of_weights, weights, -1, weights.dtype).mul_(ctx.scale)
-        of_value = weights.transpose(-1, -2) @ gradient
-        return of_scores @ key, of_scores.transpose(-1, -2) @ query, of_value, None, None
+        return *attention_gradient(query, key, value, weights, gradient, ctx.scale), None, None
+
+
+def attention_gradient(
+    query: Tensor, key: Tensor, value: Tensor, weights: Tensor, gradient: Tensor, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of query, key and value, from that of what was attended to."""
+    of_weights = gradient @ value.transpose(-1, -2)
+    of_scores = torch.ops.aten._softmax_backward_data(of_weights, weights, -1, weights.dtype).mul_(scale)
+    of_value = weights.transpose(-1, -2) @ gradient
+    return of_scores @ key, of_scores.transpose(-1, -2) @ query, of_value
 
 
 def attention_forward(
@@ -63,17 +102,19 @@ def attention_forward(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """As transformers' `sdpa_attention_forward`."""
+    options = {"dropout": dropout, "scaling": scaling, "is_causal": is_causal, **kwargs}
+    if (line := reading.get()) is not None:
+        return line_attention_forward(module, query, key, value, line, **options), None
     new, time = query.shape[-2], key.shape[-2]
     known = query.dtype == torch.bfloat16 and query.device.type == "cpu" and not dropout and new > 1
     known = known and query.shape[:2] == key.shape[:2] and query.shape[:2].numel() * new * time <= MOST
     known = known and all(kwargs.get(name) is None for name in BEYOND)
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     if not known or (attention_mask is None and not (causal and new == time)):
-        options = {"dropout": dropout, "scaling": scaling, "is_causal": is_causal, **kwargs}
         found: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
         return found
     if attention_mask is None:
-        attention_mask = torch.ones(new, time, dtype=torch.bool).tril()
+        attention_mask = causal_mask(time)
     if attention_mask.dtype == torch.bool:
         least = torch.finfo(query.dtype).min
         attention_mask = torch.zeros(attention_mask.shape, dtype=query.dtype).masked_fill(~attention_mask, least)
@@ -82,11 +123,59 @@ def attention_forward(
     return attended.transpose(1, 2).contiguous(), None
 
 
+def line_attention_forward(
+    module: nn.Module,
+    query: Float[Tensor, "1 heads tokens size"],
+    key: Float[Tensor, "1 key_heads tokens size"],
+    value: Float[Tensor, "1 key_heads tokens size"],
+    line: Line,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **options: Any,
+) -> Float[Tensor, "1 tokens heads size"]:
+    """As `attention_forward`, of a line."""
+    parts = query[0], key[0], value[0]
+    known = query.dtype == torch.bfloat16 and not dropout and len(query[0]) == len(key[0])
+    known = known and len(query[0]) * line.rows * line.time**2 <= MOST
+    if known and all(options.get(name) is None for name in BEYOND):
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        least = torch.finfo(query.dtype).min
+        bias = torch.zeros(line.time, line.time, dtype=query.dtype).masked_fill(~causal_mask(line.time), least)
+        attended: Tensor = LineAttention.apply(*parts, bias, scale, line)  # type: ignore[no-untyped-call]
+    else:
+        rows = (line.in_rows(part).transpose(0, 1) for part in parts)
+        options |= {"dropout": dropout, "scaling": scaling}
+        found, _ = sdpa_attention_forward(module, *rows, None, **options)
+        attended = line.in_line(found.permute(2, 0, 1, 3))
+    return attended.transpose(0, 1).contiguous()[None]
+
+
+def causal_mask(time: int) -> Bool[Tensor, "time time"]:
+    """What each token sees: itself and what is before it."""
+    return torch.ones(time, time, dtype=torch.bool).tril()
+
+
+def mask_in_rows(*arguments: Any, **options: Any) -> Tensor | None:
+    """As transformers' `sdpa_mask`; a line needs none."""
+    if reading.get() is not None:
+        return None
+    found: Tensor | None = sdpa_mask(*arguments, **options)
+    return found
+
+
 def quicken_attention(model: PreTrainedModel) -> None:
-    """Let a model use the attention that is fastest where it is: its own, but for bfloat16 on a processor."""
-    if model.dtype == torch.bfloat16 and model.device.type == "cpu" and model.config._attn_implementation == "sdpa":
+    """Let a model that is on a processor use the attention that is fastest there."""
+    if model.device.type == "cpu" and model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(NAME)
 
 
+def attends_lines(model: PreTrainedModel) -> bool:
+    """Whether the attention of every layer is the one above, and every token sees all that is before it."""
+    text = model.config.get_text_config()
+    windowed = any(getattr(text, name, None) for name in ("sliding_window", "attention_chunk_size"))
+    everything = not windowed and set(getattr(text, "layer_types", None) or ()) <= {"full_attention"}
+    return everything and model.config._attn_implementation == NAME
+
+
 AttentionInterface.register(NAME, attention_forward)
-AttentionMaskInterface.register(NAME, sdpa_mask)
+AttentionMaskInterface.register(NAME, mask_in_rows)

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
-from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from transformers.masking_utils import AttentionMaskInterface
 
 from heed.models import attention
-from heed.models.attention import BEYOND, attention_forward
+from heed.models.attention import BEYOND, attention_forward, mask_in_rows
 
 NAME = "heed_step"
 FEWEST = 1 << 19  # numbers in the keys below which Python's time for several products is more than they save
@@ -88,4 +88,4 @@ def stepping(model: PreTrainedModel) -> Iterator[None]:
 
 
 AttentionInterface.register(NAME, step_attention)
-AttentionMaskInterface.register(NAME, sdpa_mask)
+AttentionMaskInterface.register(NAME, mask_in_rows)

@@ -28,10 +28,11 @@ from transformers.cache_utils import Cache
 from heed.errors import CheckpointError
 from heed.models.activations import fuse_gelu
 from heed.models.adapter import HEADS, PREFIX, adapter_config, check_experts, check_tensors, linear_targets
-from heed.models.attention import quicken_attention
+from heed.models.attention import attends_lines, quicken_attention
 from heed.models.checkpoint import ADAPTER_WEIGHTS, Checkpoint, weights_hash
 from heed.models.files import read_tensors
 from heed.models.fused_lora import fuse
+from heed.models.line import states_in_line, states_on_the_left
 from heed.models.load import context_length, load_causal_lm, load_tokenizer, vocabulary_size, without_dropout
 from heed.models.probe import check_forward
 from heed.models.reader import Reader
@@ -58,6 +59,7 @@ class Trunk:
         model.generation_config = GenerationConfig(eos_token_id=sorted(self.stop_ids))
         self.adapters: dict[str, LoraConfig] = {}
         self._takes_positions = "position_ids" in inspect.signature(self.body.forward).parameters
+        self.reads_lines = self._takes_positions and attends_lines(model)
         self._hash: str | None = None
 
     @classmethod
@@ -266,7 +268,9 @@ class Trunk:
         With a `cache`, `tokens` holds the new tokens only and `mask` covers the cached ones too.
         """
         if cache is None and not mask.all():
-            return self._packed(tokens, mask)
+            if self.reads_lines:
+                return states_in_line(self.body, tokens, mask)
+            return states_on_the_left(self.hidden, tokens, mask)
         told = {}
         if self._takes_positions:
             told["position_ids"] = (mask.long().cumsum(dim=1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
@@ -279,15 +283,6 @@ class Trunk:
         )
         hidden: Tensor = output.last_hidden_state
         return hidden
-
-    def _packed(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Last hidden states of padded rows. Their tokens are moved to the left: no column is padding in all rows, and
-        what stands on the right of a row is seen by none of its tokens, so that attention needs no mask."""
-        order = (~mask).byte().argsort(dim=1, stable=True)[:, : max(1, int(mask.sum(dim=1).max()))]
-        rows, time = order.shape
-        hidden = self.hidden(tokens.gather(1, order), torch.ones_like(order, dtype=torch.bool))
-        place = (mask.long().cumsum(dim=1) - 1).clamp(min=0) + torch.arange(rows, device=mask.device)[:, None] * time
-        return hidden.reshape(rows * time, -1).index_select(0, place.flatten()).view(*mask.shape, -1)
 
     def logits(self, hidden: Float[Tensor, "tokens width"]) -> Float[Tensor, "tokens vocab"]:
         """Logits in float32, as the model's own forward makes them. `hidden` is flat and contiguous: a slice of a batch

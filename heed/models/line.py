@@ -1,0 +1,79 @@
+"""Rows of several lengths, read without their padding.
+
+A batch is a fifth padding (16 prompts of 16 to 64 tokens with 48 written ones), and nothing in a transformer but its
+attention has to know which token is of which row. So tokens go through it in one line, and stand in rows for the
+attention alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+
+class Line:
+    """Tokens of several rows, one after another and without padding, and where each stands in padded rows.
+
+    `mask` is true where there is a token: `[rows, time]`, padding on the right.
+    """
+
+    def __init__(self, mask: Bool[Tensor, "rows time"]) -> None:
+        self.rows, self.time = mask.shape
+        self.home: Int[Tensor, " tokens"] = mask.flatten().nonzero()[:, 0]
+        """The place of each token in rows."""
+        self.padding = ~mask.flatten()
+        self.tokens: Int[Tensor, " places"] = (mask.flatten().cumsum(dim=0) - 1).clamp(min=0)
+        """The token at each place; some other one where there is padding."""
+
+    def in_rows(self, line: Float[Tensor, "heads tokens size"]) -> Float[Tensor, "heads rows time size"]:
+        """Where there is padding, whatever: no token sees what is on its right."""
+        return line.index_select(1, self.tokens).view(len(line), self.rows, self.time, -1)
+
+    def in_line(self, rows: Float[Tensor, "heads rows time size"]) -> Float[Tensor, "heads tokens size"]:
+        """The tokens, without the padding."""
+        return rows.reshape(len(rows), self.rows * self.time, -1).index_select(1, self.home)
+
+
+reading: ContextVar[Line | None] = ContextVar("reading", default=None)
+"""How the tokens stand that a model reads now; None: in rows."""
+
+
+@contextmanager
+def read_in_line(line: Line) -> Iterator[None]:
+    """Inside the block a model is given one row of tokens, which are those of several."""
+    token = reading.set(line)
+    try:
+        yield
+    finally:
+        reading.reset(token)
+
+
+def states_in_line(
+    body: nn.Module, tokens: Int[Tensor, "batch time"], mask: Bool[Tensor, "batch time"]
+) -> Float[Tensor, "batch time width"]:
+    """Last hidden states of padded rows by a body that can be read so. Where there is padding, those of some token."""
+    counts = mask.sum(dim=1)
+    line = Line(torch.arange(max(1, int(counts.max())), device=mask.device) < counts[:, None])
+    positions = (mask.long().cumsum(dim=1) - 1)[mask]
+    with read_in_line(line):
+        output = body(input_ids=tokens[mask][None], position_ids=positions[None], use_cache=False)
+    place = (mask.flatten().cumsum(dim=0) - 1).clamp(min=0)
+    found: Tensor = output.last_hidden_state[0].index_select(0, place)
+    return found.view(*mask.shape, -1)
+
+
+def states_on_the_left(
+    read: Callable[[Tensor, Tensor], Tensor], tokens: Int[Tensor, "batch time"], mask: Bool[Tensor, "batch time"]
+) -> Float[Tensor, "batch time width"]:
+    """The same of what `read` reads, whatever it is. Tokens are moved to the left: no column is padding in all rows,
+    and what stands on the right of a row is seen by none of its tokens, so that attention needs no mask."""
+    order = (~mask).byte().argsort(dim=1, stable=True)[:, : max(1, int(mask.sum(dim=1).max()))]
+    rows, time = order.shape
+    hidden = read(tokens.gather(1, order), torch.ones_like(order, dtype=torch.bool))
+    place = (mask.long().cumsum(dim=1) - 1).clamp(min=0) + torch.arange(rows, device=mask.device)[:, None] * time
+    return hidden.reshape(rows * time, -1).index_select(0, place.flatten()).view(*mask.shape, -1)
