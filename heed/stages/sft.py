@@ -66,6 +66,9 @@ def run(settings: SFTSettings) -> Path:
         prompts = completions.choose(records, base, template, *answered)
         policy = trained_copy(base, "sft", settings.lora)
         check_saveable(policy)
+        if run_dir.dry and prompts.prompts:  # to answer, the adapter is merged into a copy of the matrices
+            options = settings.completion_tokens, settings.microbatch_tokens
+            run_dir.dry.afterwards = partial(completions.complete, policy, prompts.prompts, *options)
         before = response_loss.measure(policy, examples.held_out, settings.microbatch_tokens)
         after = train(policy, examples, before, generator, settings, run_dir)
         report: dict[str, Any] = {"demonstrations": counts(records, examples)}

@@ -33,7 +33,7 @@ class Measured(Exception):
 
 @dataclass
 class DryRun:
-    """What the steps of a dry run took, in seconds and tokens."""
+    """What the steps of a dry run took, in seconds and tokens; `afterwards` takes memory after the last step."""
 
     output: Path
     kept_states: int
@@ -44,6 +44,7 @@ class DryRun:
     aside: dict[str, float] = field(default_factory=dict)
     tokens: list[int] = field(default_factory=list)
     evaluations: int = 0
+    afterwards: Callable[[], object] = bool
 
     @property
     def steps(self) -> int:

@@ -99,6 +99,7 @@ class Loop:
             if Loop.watcher is not None:
                 Loop.watcher(self.step)
             if dry is not None and self.step >= dry.steps:
+                dry.afterwards()
                 raise Measured
 
     def record(
