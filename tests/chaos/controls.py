@@ -17,7 +17,7 @@ KILLS = Path(__file__).with_name("kills.py")
 FORGOTTEN = (
     ("ppo", "policy.optimizer"), ("ppo", "policy.average"), ("ppo", "critic"), ("ppo", "price"), ("ppo", "order"),
     ("ppo", "held_out"), ("ppo", "doctor"), ("ppo", "random"), ("sft", "optimizer"), ("reward", "optimizer"),
-    ("reward", "smooth"), ("pretrain", "optimizer"), ("sample", "random"),
+    ("pretrain", "optimizer"),
 )  # fmt: skip
 
 

@@ -119,7 +119,7 @@ def ended(process: int) -> int:
 
 def counted(run: Callable[[Any], object], settings: Any, place: Path) -> int:
     """How many writes there are in an uninterrupted run."""
-    disk = Disk(place, 10**9)
+    disk = Disk(place / "run", 10**9)
 
     def run_and_tell(given: Any) -> None:
         run(given)
