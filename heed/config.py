@@ -55,7 +55,7 @@ def load(model: type[Model], arguments: Sequence[str], section: str = "", positi
     document = read_recipe(recipe) if recipe else {}
     overrides = {name.removeprefix(SET): values for name, values in flags if not own and name.startswith(SET)}
     variables = {} if own else read_variables(recipe, document.pop("set", None) or {}, overrides)
-    given = _Given(recipe, substituted(document.get(section, document), variables, recipe))
+    given = _Given(recipe, substituted(_section(document, section, recipe), variables, recipe))
     for name, values in [(positional, leading)] * bool(leading) + flags:
         if own or not name.startswith(SET):
             _lay_over(model, given, name, values)
@@ -76,11 +76,19 @@ def from_values(model: type[Model], recipe: str, values: Mapping[str, Any], sect
         if own
         else read_variables(recipe, document.pop("set", None) or {}, {name: [value] for name, value in told.items()})
     )
-    given = _Given(recipe, substituted(document.get(section, document), variables, recipe))
+    given = _Given(recipe, substituted(_section(document, section, recipe), variables, recipe))
     for name, value in values.items():
         if own or name != "set":
             _lay_value(model, given, given.values, [name], value)
     return _validated(model, given)
+
+
+def _section(document: dict[str, Any], section: str, recipe: str) -> dict[str, Any]:
+    """A stage's part of a recipe; all of it where it has no parts."""
+    found = document.get(section, document) if section else document
+    if not isinstance(found, dict | None):
+        raise ConfigError(f"{recipe}: {section}", "holds no settings", "write one `name: value` a line under it")
+    return found or {}
 
 
 def dump(settings: BaseModel) -> str:

@@ -52,11 +52,14 @@ class Tally:
             path.unlink(missing_ok=True)
             return
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        with partial.open("w", encoding="utf-8", newline="\n") as file:
-            for reason, where in self.rows:
-                row = {"where": clean(where), "reason": clean(reason)}
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        os.replace(partial, path)
+        try:
+            with partial.open("w", encoding="utf-8", newline="\n") as file:
+                for reason, where in self.rows:
+                    row = {"where": clean(where), "reason": clean(reason)}
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def _at(where: str) -> str:

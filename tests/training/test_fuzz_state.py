@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from heed import config
@@ -172,6 +172,8 @@ TEXTS = st.text(max_size=12) | st.sampled_from(["${x}", "$${x}", "a: b", "- 1", 
 
 
 @fuzz
+@example(written="ppo: text\n", flags=["--lora.rank", "4"])
+@example(written="? ''\n: ''\n", flags=["--lora.rank"])
 @given(
     written=st.dictionaries(st.sampled_from(NAMES) | TEXTS, JSON | TEXTS, max_size=4).map(yaml.safe_dump)
     | st.text(max_size=60).map(lambda text: text.replace("\r", "\n"))
@@ -186,7 +188,7 @@ def test_a_recipe_gives_settings_or_a_hint(
     recipe = tmp_path_factory.mktemp("recipe") / "r.yaml"
     recipe.write_text(written, encoding="utf-8", errors="surrogatepass")
     try:
-        found = config.load(PPOSettings, [str(recipe), *flags])
+        found = config.load(PPOSettings, [str(recipe), *flags], "ppo")
     except ConfigError as error:
         assert error.hint and "\n" not in error.what
         return
