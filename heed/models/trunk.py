@@ -232,7 +232,7 @@ class Trunk:
                 if isinstance(layer, LoraLayer) and name is not None and name in layer.lora_A:
                     model.get_submodule(path).weight += layer.get_delta_weight(name)
         copied = Trunk(without_dropout(model).requires_grad_(False), self.tokenizer, self.name, self.headless)
-        copied.stop_ids = self.stop_ids
+        copied.stop_ids, copied.reads_lines = self.stop_ids, self.reads_lines
         copied._hash = self.hash  # what it stands on, whatever is trained into it
         return copied
 

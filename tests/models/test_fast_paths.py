@@ -220,7 +220,7 @@ def test_a_line_that_a_model_reads_as_one_row_is_noticed(tiny_directory: Path, m
 
     monkeypatch.setattr(attention, "line_attention_forward", as_one_row)
     trunk = Trunk.load(open_checkpoint(str(tiny_directory)), torch.float32, torch.device("cpu"))
-    assert not trunk.reads_lines
+    assert not trunk.reads_lines and not trunk.merged_copy(None).reads_lines
 
 
 @pytest.mark.parametrize(
