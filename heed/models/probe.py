@@ -32,7 +32,6 @@ def check_forward(trunk: Trunk) -> None:
         told = f"{type(model).__name__} keeps {kept}, so answers cannot be drawn in batches"
         raise CheckpointError(trunk.name, told, HINT)
     tokens = probe_tokens(model)
-    trunk.reads_lines = trunk.reads_lines and _reads_lines(trunk, tokens)
     try:
         found = _read(trunk, tokens)
     except torch.OutOfMemoryError:
@@ -49,16 +48,10 @@ def check_forward(trunk: Trunk) -> None:
             raise CheckpointError(trunk.name, told, HINT)
 
 
-def _worst(found: Tensor, expected: Tensor, dtype: torch.dtype) -> float:
-    """How far off numbers of tokens are. Where a model rounds, a token may go to other experts, and so only most tokens
-    must be near."""
-    off = (found - expected).abs().amax(dim=1)
-    return float(off.max() if dtype in TOLERANCE else off.median())
-
-
 @torch.no_grad()
-def _reads_lines(trunk: Trunk, tokens: Tensor) -> bool:
+def reads_lines(trunk: Trunk) -> bool:
     """Whether two rows of several lengths are read in one line as each of them is alone."""
+    tokens = probe_tokens(trunk.model)
     half = tokens.shape[1] // 2
     both, mask = torch.cat([tokens, tokens.flip(1)]), torch.ones(2, tokens.shape[1], dtype=torch.bool)
     mask[0, half:] = False
@@ -72,6 +65,13 @@ def _reads_lines(trunk: Trunk, tokens: Tensor) -> bool:
     expected = torch.cat(alone)
     allowed = TOLERANCE.get(found.dtype, ROUNDED) * float(expected.max() - expected.min())
     return _worst(found, expected, found.dtype) <= allowed
+
+
+def _worst(found: Tensor, expected: Tensor, dtype: torch.dtype) -> float:
+    """How far off numbers of tokens are. Where a model rounds, a token may go to other experts, and so only most tokens
+    must be near."""
+    off = (found - expected).abs().amax(dim=1)
+    return float(off.max() if dtype in TOLERANCE else off.median())
 
 
 @torch.no_grad()

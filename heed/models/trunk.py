@@ -34,7 +34,7 @@ from heed.models.files import read_tensors
 from heed.models.fused_lora import fuse
 from heed.models.line import states_in_line, states_on_the_left
 from heed.models.load import context_length, load_causal_lm, load_tokenizer, vocabulary_size, without_dropout
-from heed.models.probe import check_forward
+from heed.models.probe import check_forward, reads_lines
 from heed.models.reader import Reader
 from heed.models.readout import bfloat16_operands, probe_tokens, readout_of
 from heed.models.vocabulary import stop_ids
@@ -60,6 +60,7 @@ class Trunk:
         self.adapters: dict[str, LoraConfig] = {}
         self._takes_positions = "position_ids" in inspect.signature(self.body.forward).parameters
         self.reads_lines = self._takes_positions and attends_lines(model)
+        self.reads_lines = self.reads_lines and reads_lines(self)
         self._hash: str | None = None
 
     @classmethod
@@ -232,7 +233,7 @@ class Trunk:
                 if isinstance(layer, LoraLayer) and name is not None and name in layer.lora_A:
                     model.get_submodule(path).weight += layer.get_delta_weight(name)
         copied = Trunk(without_dropout(model).requires_grad_(False), self.tokenizer, self.name, self.headless)
-        copied.stop_ids, copied.reads_lines = self.stop_ids, self.reads_lines
+        copied.stop_ids = self.stop_ids
         copied._hash = self.hash  # what it stands on, whatever is trained into it
         return copied
 

@@ -49,7 +49,7 @@ class Judgement:
 
     @property
     def score(self) -> float:
-        """The gold score: 4.5 or a little less for an ideal answer, about 2 for a polite wrong one, −9.7 at the worst."""
+        """The gold score: 4.5 or a little less if ideal, about 2 for a polite wrong answer, −9.7 at the worst."""
         return (
             RIGHT * self.credit
             + COMPLETE * self.complete
