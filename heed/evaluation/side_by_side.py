@@ -43,6 +43,7 @@ class Answered:
     kl: Divergence | None  # None for a model that was shown demonstrations first
     text_loss: Float[Tensor, " rows"] | None  # nats per token of rows of running text
     few_shot: int = 0
+    kl_bound: float | None = None  # of best-of-n, nats: no KL of it is measured
     reference_nats: Float[Tensor, " references"] | None = None  # nats of each reference answer, all of its tokens
     reference_tokens: Float[Tensor, " references"] | None = None
     benchmarks: dict[str, dict[str, float | int | None]] = field(default_factory=dict)
@@ -101,6 +102,8 @@ def model_figures(records: list[Prompt], model: Answered, seed: int, overlap: Se
     if model.kl is not None:
         kinds = {"exact": model.kl.exact, "k1": model.kl.k1}
         found["kl"] = {kind: bootstrap_mean(nats.numpy(), seed).as_dict() for kind, nats in kinds.items()}
+    if model.kl_bound is not None:
+        found["kl_bound"] = model.kl_bound
     known = [i for i, record in enumerate(records) if record.reference]
     if known:
         texts, references = [model.texts[i] for i in known], [records[i].reference or "" for i in known]
@@ -163,6 +166,16 @@ def per_token(nats: Float[Tensor, " rows"], tokens: Float[Tensor, " rows"], seed
     """Σ nats / Σ tokens, bootstrapped over rows."""
     a, b = nats.double().numpy(), tokens.double().numpy()
     return bootstrap_statistic(lambda rows: float(a[rows].sum() / b[rows].sum()), len(a), seed)
+
+
+def summary(answers: Answered) -> dict[str, float | None]:
+    """The row of one model in `metrics.jsonl`."""
+    return {
+        "length/mean": sum(answers.lengths) / len(answers.lengths),
+        "length/eos_rate": sum(answers.finished) / len(answers.finished),
+        "kl/exact": None if answers.kl is None else float(answers.kl.exact.mean()),
+        **{f"score/{judge}": float(scores.mean()) for judge, scores in answers.scores.items()},
+    }
 
 
 def sample_rows(records: list[Prompt], answered: dict[str, Answered]) -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -30,7 +29,7 @@ from heed.flows.demo_settings import (
     sample_settings,
     sft_settings,
 )
-from heed.flows.going_on import go
+from heed.flows.going_on import Step, go, walk
 from heed.flows.place import claim
 from heed.pocket.exams import exams
 from heed.pocket.generate import demonstrations, evaluation_prompts, ppo_prompts, ranking_prompts
@@ -46,7 +45,6 @@ TOKENS = 3_400_000  # of prose
 DEMONSTRATIONS, EXAMS, RANKING_PROMPTS, PPO_PROMPTS, EVALUATION_PROMPTS = 8000, 8000, 7000, 2000, 600
 HELD_OUT_SHARE = 0.2  # of the sets of candidates, by group
 PEOPLE = 3  # who rank a set of candidates to learn from; a held-out set is ranked by everybody
-TOLD = "\n[%d/%d] %s"
 
 
 def run(settings: DemoSettings) -> Path:
@@ -55,67 +53,78 @@ def run(settings: DemoSettings) -> Path:
     claim(place.root, settings, "demo", "world", settings.seed)
     (place.root / "world").mkdir(exist_ok=True)
     torch.set_num_threads(1)  # products this small: two threads took three times as long as one, waiting for each other
-    told = steps(place, settings)
-    for number, (sentence, do) in enumerate(told.items(), start=1):
-        log.info(TOLD, number, len(told), sentence)
-        do()
+    walk(steps(place, settings))
     write_report(place.root, settings, started)
     return place.root
 
 
-def steps(place: Place, settings: DemoSettings) -> dict[str, Callable[[], object]]:
-    """What happens, in order, each with the sentence that announces it."""
-    whole: dict[str, Callable[[], object]] = {
-        "A little world is written down: prose about it, questions, and answers by people of mixed care.": (
-            lambda: write_world(place, settings.seed)
+def steps(place: Place, settings: DemoSettings) -> list[Step]:
+    """What happens, in order. Costs are the seconds of a run on two cores: only their shares matter."""
+    return [
+        Step(
+            "A little world is written down: prose about it, questions, and answers by people of mixed care.",
+            lambda: write_world(place, settings.seed), 4,
         ),
-        "A small transformer learns the language of that world from prose alone (pretrain).": (
-            lambda: go(pretrain.run, pretrain_settings(place, settings))
+        Step(
+            "A small transformer learns the language of that world from prose alone (pretrain).",
+            lambda: go(pretrain.run, pretrain_settings(place, settings)), 91,
         ),
-        "It learns to answer from demonstrations, of which three in ten are wrong (sft).": (
-            lambda: go(sft.run, sft_settings(place, settings))
+        Step(
+            "It learns to answer from demonstrations, of which three in ten are wrong (sft).",
+            lambda: go(sft.run, sft_settings(place, settings)), 8,
         ),
-        "It answers each of some new questions four times (sample).": (
-            lambda: go(sample.run, sample_settings(place, settings))
+        Step(
+            "It answers each of some new questions four times (sample).",
+            lambda: go(sample.run, sample_settings(place, settings)), 7,
         ),
-        "Five simulated labelers, who often disagree, rank the four answers (label).": (
-            lambda: label(place, settings.seed)
+        Step(
+            "Five simulated labelers, who often disagree, rank the four answers (label).",
+            lambda: label(place, settings.seed), 2,
         ),
-        "A reward model first passes exams about other questions: which answer is right (reward).": (
-            lambda: go(reward.run, exam_settings(place, settings))
+        Step(
+            "A reward model first passes exams about other questions: which answer is right (reward).",
+            lambda: go(reward.run, exam_settings(place, settings)), 23,
         ),
-        "It goes on to learn which answer the labelers would prefer (reward).": (
-            lambda: go(reward.run, reward_settings(place, settings))
+        Step(
+            "It goes on to learn which answer the labelers would prefer (reward).",
+            lambda: go(reward.run, reward_settings(place, settings)), 30,
         ),
-        "PPO changes the model towards answers that the reward model scores higher (ppo).": (
-            lambda: go(ppo.run, ppo_settings(place, settings))
+        Step(
+            "PPO changes the model towards answers that the reward model scores higher (ppo).",
+            lambda: go(ppo.run, ppo_settings(place, settings)), 23,
         ),
-    }
-    if settings.full:
-        whole |= frontier_steps(place, settings)
-    whole["Base, SFT and PPO answer questions about things that none of them was asked about (evaluate)."] = lambda: go(
-        evaluate.run, evaluate_settings(place, settings)
-    )
-    return whole
+        *(frontier_steps(place, settings) if settings.full else []),
+        Step(
+            "Base, SFT and PPO answer questions about things that none of them was asked about (evaluate).",
+            lambda: go(evaluate.run, evaluate_settings(place, settings)), 20 if settings.full else 7,
+        ),
+    ]  # fmt: skip
 
 
-def frontier_steps(place: Place, settings: DemoSettings) -> dict[str, Callable[[], object]]:
+def frontier_steps(place: Place, settings: DemoSettings) -> list[Step]:
     """What `--full` adds: everything else that stands between score and KL."""
-    return {
-        "The same PPO with pretraining text mixed in and averaged weights (PPO-ptx).": (
-            lambda: go(ppo.run, ptx_settings(place, settings))
+    return [
+        Step(
+            "The same PPO with pretraining text mixed in and averaged weights (PPO-ptx).",
+            lambda: go(ppo.run, ptx_settings(place, settings)), 33,
         ),
-        "A second reward model, of the held-out rankings alone: a judge that nobody is paid by (reward).": (
-            lambda: go(reward.run, judge_settings(place, settings))
+        Step(
+            "A second reward model, of the held-out rankings alone: a judge that nobody is paid by (reward).",
+            lambda: go(reward.run, judge_settings(place, settings)), 15,
         ),
-        "For comparison, the best of up to 128 answers of the SFT model (best-of-n).": (
-            lambda: go(best_of_n.run, best_of_n_settings(place, settings))
+        Step(
+            "For comparison, the best of up to 128 answers of the SFT model (best-of-n).",
+            lambda: go(best_of_n.run, best_of_n_settings(place, settings)), 82,
         ),
-        "The first PPO again, for twice as many steps (ppo).": (lambda: go(ppo.run, long_settings(place, settings))),
-        "PPO without a price on KL, to see the reward model being fooled (ppo).": (
-            lambda: go(ppo.run, over_settings(place, settings))
+        Step(
+            "The first PPO again, for twice as many steps (ppo).",
+            lambda: go(ppo.run, long_settings(place, settings)), 100,
         ),
-    }
+        Step(
+            "PPO without a price on KL, to see the reward model being fooled (ppo).",
+            lambda: go(ppo.run, over_settings(place, settings)), 83,
+        ),
+    ]  # fmt: skip
 
 
 # --- files ----------------------------------------------------------------------------------------------------------

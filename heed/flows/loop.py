@@ -15,6 +15,7 @@ from pathlib import Path
 
 from heed import config
 from heed.errors import ConfigError
+from heed.flows.going_on import walk
 from heed.flows.rounds import ABOUT, DONE, Round, directory, read_json
 from heed.labeling.files import place_of
 from heed.labeling.queue import open_labels
@@ -27,7 +28,6 @@ from heed.training.lock import Lock
 
 log = logging.getLogger("heed")
 OF_A_ROUND = re.compile(r"(^|/)round-\d+/ppo$")
-TOLD = "\n[round %d, %d/%d] %s"
 
 
 def run(settings: LoopSettings) -> Path:
@@ -111,10 +111,7 @@ def wait(settings: LoopSettings, database: Database, root: Path, last: int) -> N
 def go_round(this: Round) -> None:
     """Every step of a round that is not done yet."""
     this.path.mkdir(exist_ok=True)
-    steps = this.steps()
-    for number, (sentence, do) in enumerate(steps.items(), start=1):
-        log.info(TOLD, this.number, number, len(steps), sentence)
-        do()
+    walk(this.steps(), f"round {this.number}, ", f"round {this.number}")
 
 
 def tell(settings: LoopSettings, model: str, path: Path) -> None:

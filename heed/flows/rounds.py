@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from heed.data.sources import read_prompts
 from heed.errors import ConfigError
-from heed.flows.going_on import go
+from heed.flows.going_on import Step, go
 from heed.labeling import exports
 from heed.labeling.assignment import Policy
 from heed.labeling.export_rows import Export
@@ -30,6 +30,7 @@ from heed.settings.common import DataSettings, StageSettings
 from heed.settings.loop import LoopSettings
 from heed.settings.reward import RewardSettings, ScoreSettings
 from heed.stages import ppo, reward, sample, score
+from heed.training.claim import described
 from heed.training.files import write_json, write_text
 
 ABOUT, DONE, CHOSEN, CORRECTIONS = f"{RANKINGS}.about.json", "round.json", "chosen.jsonl", "corrections.jsonl"
@@ -64,24 +65,35 @@ class Round:
         """The run directory of one of its stages."""
         return str(self.path / name)
 
-    def steps(self) -> dict[str, Callable[[], object]]:
-        """What happens, in order, each with the sentence that announces it."""
-        wanted = self.settings
-        whole: dict[str, Callable[[], object]] = {
-            "The rankings so far are written down.": self.write_rankings,
-            "A reward model learns what people prefer (reward).": partial(go, reward.run, self.reward_settings()),
-        }
+    def steps(self) -> list[Step]:
+        """What happens, in order."""
+        wanted, cost = self.settings, self.cost
+        found = [
+            Step("The rankings so far are written down.", self.write_rankings, 0),
+            Step("A reward model learns what people prefer (reward).",
+                 partial(go, reward.run, self.reward_settings()), cost(8, "reward")),
+        ]  # fmt: skip
         if (self.path / HELD_OUT).exists() or self.held_out_labels():
-            whole["Do held-out labelers prefer what it prefers? (score)"] = self.score_held_out
-        whole["PPO changes the policy towards answers that it scores higher (ppo)."] = self.improve
+            found += [Step("Do held-out labelers prefer what it prefers? (score)",
+                           self.score_held_out, cost(2, "scores-held-out"))]  # fmt: skip
+        found += [Step("PPO changes the policy towards answers that it scores higher (ppo).",
+                       self.improve, cost(108, "ppo"))]  # fmt: skip
         if wanted.tasks:
-            whole["Two more reward models learn from half of the labels each (reward)."] = self.learn_halves
-            whole["The new policy answers new prompts several times (sample)."] = self.answer
-            whole["Where do the two differ most? (score)"] = self.choose
+            found += [
+                Step("Two more reward models learn from half of the labels each (reward).",
+                     self.learn_halves, cost(8, "reward-first", "reward-second")),
+                Step("The new policy answers new prompts several times (sample).", self.answer, cost(2, "sample")),
+                Step("Where do the two differ most? (score)", self.choose, cost(2, "scores-first", "scores-second")),
+            ]  # fmt: skip
         if wanted.corrections:
-            whole["Which pairs does the reward model get wrong? (score)"] = self.correct
-        whole["New tasks are queued for the people who label."] = self.queue
-        return whole
+            found += [Step("Which pairs does the reward model get wrong? (score)", self.correct, cost(3, "scores"))]
+        return [*found, Step("New tasks are queued for the people who label.", self.queue, 0)]
+
+    def cost(self, usual: float, *runs: str) -> float:
+        """How many seconds these runs took in the round before; `usual` (a round of the pocket world) in the first."""
+        before = directory(self.root, self.number - 1)
+        known = [float(described(before / name).get("seconds") or 0) for name in runs]
+        return sum(known) if all(known) else usual
 
     # ── labels → policy ──────────────────────────────────────────────────────────────────────────────────────────────
 

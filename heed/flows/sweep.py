@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
@@ -14,7 +15,7 @@ from typing import Any
 
 from heed import config
 from heed.errors import ConfigError, RunError
-from heed.flows.going_on import go
+from heed.flows.going_on import Step, go, walk
 from heed.flows.place import claim
 from heed.recipe import nearest
 from heed.settings.common import StageSettings
@@ -59,14 +60,16 @@ def run(settings: SweepSettings) -> Path:
     stage, root = settings.what[0], Path(settings.output).expanduser()
     planned = combinations(settings, root)
     claim(root, settings, "sweep", "flow.json")
-    failed = []
-    for number, one in enumerate(planned, start=1):
-        log.info("\n[%d/%d] %s", number, len(planned), one.words)
+    failed: list[Combination] = []
+
+    def attempt(one: Combination) -> None:
         try:
             go(STAGES[stage][1], one.settings)
         except RunError as error:
             log.warning("%s", error)
             failed.append(one)
+
+    walk([Step(one.words, partial(attempt, one)) for one in planned], whole="whole sweep")
     done = [one for one in planned if one not in failed]
     rows = list(table(done))
     write_json(root / "report.json", {"stage": stage, "runs": len(planned), "failed": [one.words for one in failed]})

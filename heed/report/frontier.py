@@ -138,7 +138,8 @@ def of_evaluation(run: Run, gold: Mapping[str, Any]) -> Found:
     found: Found = {PROXY: [], HELD_OUT: [], GOLD: []}
     judges = list(run.report.get("reward_models", {}))
     for name, model in in_order(run.report.get("models", {})).items():
-        kl = number(model.get("kl", {}).get("exact", {}).get("estimate"))
+        bound = number(model.get("kl_bound"))
+        kl = number(model.get("kl", {}).get("exact", {}).get("estimate")) if bound is None else bound
         if kl is None:
             continue
         for place, judge in enumerate(judges[:2]):

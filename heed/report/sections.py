@@ -14,6 +14,23 @@ from heed.report.read import Run, number
 from heed.report.samples import in_order
 from heed.report.words import is_figure, short
 
+LIKENESS = {
+    "length": ("Tokens in a response", ""),
+    "eos_rate": ("Responses that end themselves", ""),
+    "bleu": ("BLEU, 0 to 100", "Words and their order in common with the reference answers."),
+    "chrf": ("chrF, 0 to 100", "Letters in common with the reference answers."),
+    "rouge1": ("ROUGE-1, 0 to 1", "Words in common with the reference answers."),
+    "rouge2": ("ROUGE-2, 0 to 1", ""),
+    "rougeL": ("ROUGE-L, 0 to 1", ""),
+    "distinct_2": ("Distinct word pairs, 0 to 1", "Of ten answers each. Less is less variety."),
+    "self_bleu": ("Self-BLEU, 0 to 100", "Each of ten answers with the others. More is less variety."),
+}
+TAX = {
+    "nats_per_token": ("Nats a token of plain text", "Lower is better: what was learned from text is still known."),
+    "reference_nats_per_token": ("Nats a token of the reference answers", "Lower is better. SFT learns to lower it."),
+}
+"""Figures of a model in an evaluation's report → what they are called, and what to know about them."""
+
 BY_BATCH = ("sample", "best-of-n", "evaluate", "evaluate-reward", "score")
 """Stages whose rows are batches or models, not steps of learning: a curve over them says nothing."""
 
@@ -68,22 +85,29 @@ def of_evaluation(run: Run, prefix: str) -> Iterator[Section]:
     yield Section(f"{prefix}wins", "Who wins?", list(_wins(run)))
     yield frontier_section([run], {}, prefix)
     models = in_order(report.get("models", {}))
-    titles = {
-        "length": "Tokens in a response",
-        "eos_rate": "Responses that end themselves",
-        "bleu": "BLEU, 0 to 100",
-        "chrf": "chrF, 0 to 100",
-    }
-    like = [
-        figures(title, {model: found.get(name) for model, found in models.items()}) for name, title in titles.items()
-    ]
-    yield Section(f"{prefix}likeness", "What the answers are like", [table for table in like if table.figures])
-    text = {model: found.get("nats_per_token") for model, found in models.items()}
+    yield Section(f"{prefix}likeness", "What the answers are like", list(_by_model(models, LIKENESS)))
     tax = [
-        figures("Nats a token of plain text", text, "Lower is better: what was learned from text is still known."),
-        figures("Rise over the baseline, paired by row", report.get("nats_per_token_rise", {}), reference=0.0),
+        *_by_model(models, TAX),
+        figures("Rise over the baseline, plain text, by row", report.get("nats_per_token_rise", {}), reference=0.0),
+        figures("Rise, reference answers, by answer", report.get("reference_nats_rise", {}), reference=0.0),
+        *_benchmarks(models),
     ]
     yield Section(f"{prefix}tax", "Alignment tax", [table for table in tax if table.figures])
+
+
+def _by_model(models: Mapping[str, Any], told: Mapping[str, tuple[str, str]]) -> Iterator[FigureTable]:
+    """A table for each figure that some model has."""
+    for name, (title, note) in told.items():
+        table = figures(title, {model: found.get(name) for model, found in models.items()}, note)
+        if table.figures:
+            yield table
+
+
+def _benchmarks(models: Mapping[str, Any]) -> Iterator[FigureTable]:
+    """A table for each public benchmark."""
+    names = dict.fromkeys(name for found in models.values() for name in found.get("benchmarks", {}))
+    for name in names:
+        yield figures(name, {model: found.get("benchmarks", {}).get(name) for model, found in models.items()})
 
 
 def of_best_of_n(run: Run, prefix: str) -> Iterator[Section]:
@@ -217,7 +241,9 @@ def _wins(run: Run) -> Iterator[Block]:
         yield figures(f"Win rate against {baseline}, by {judge}", rates, "Paired by prompt; a tie is half a win.", 0.5)
         scores = {name: model.get("score", {}).get(judge) for name, model in in_order(report.get("models", {})).items()}
         yield figures(f"Mean score by {judge}", scores)
-    kl = {name: model.get("kl", {}).get("exact") for name, model in in_order(report.get("models", {})).items()}
+    models = in_order(report.get("models", {}))
+    kl = {name: model.get("kl", {}).get("exact") for name, model in models.items()}
+    kl |= {f"{name}, at most": model["kl_bound"] for name, model in models.items() if "kl_bound" in model}
     if any(is_figure(value) for value in kl.values()):
         yield figures(f"Exact KL from {report.get('reference', 'the reference')}, nats a response", kl)
     yield from _by_source(run, judges)

@@ -52,6 +52,9 @@ class EvaluateSettings(StageSettings):
     text_characters: int = Field(200_000, ge=1000, description="characters of `text` that are read")
     harness: HarnessSettings = HarnessSettings()
     few_shot: int = Field(0, ge=0, description="demonstrations shown to models that are not fine-tuned; 0 = none")
+    best_of: int = Field(
+        0, ge=0, le=1024, description="also best-of-n of the first model, by the first reward model: its n; 0 = none"
+    )
 
 
 class SampleSettings(StageSettings):

@@ -16,12 +16,14 @@ from heed.data.prompts import PromptSet, prompt_set, take_shots, until_next_turn
 from heed.data.sources import read_prompts, read_rankings, read_texts
 from heed.data.template import Template
 from heed.errors import CheckpointError, ConfigError
+from heed.evaluation.best import best
 from heed.evaluation.endpoint import Endpoint, Judgements, key_of
 from heed.evaluation.harness import benchmarks, require_harness
 from heed.evaluation.judge import Judge
 from heed.evaluation.people import Outcomes, Rankings
 from heed.evaluation.rouge import require_rouge
-from heed.evaluation.side_by_side import Answered, AnswerSheet, compared, sample_rows, tables
+from heed.evaluation.side_by_side import Answered, AnswerSheet, compared, sample_rows, summary, tables
+from heed.formulas.kl import best_of_n_kl
 from heed.imitation import response_loss
 from heed.models.answers import Answers, answer, divergence
 from heed.models.checkpoint import Checkpoint, open_checkpoint
@@ -62,15 +64,19 @@ def run(settings: EvaluateSettings) -> Path:
         longest = settings.sampling.max_new_tokens
         prompts = prompt_set(records, settings.hygiene, template, tokenizer, context, longest)
         text = text_rows(encode_texts(documents, tokenizer), min(TEXT_SEQUENCE, context), tokenizer.eos_token_id)
-        sheet, names = AnswerSheet(), list(policies)
+        sheet, names = AnswerSheet(), [*policies, *best_name(settings)]
         parts = {"answers": sheet, "random": Randomness(generator)}
         announce(run_dir, reference.trunk.model.parameters(), threads=reference.trunk.threads.count)
         with Loop(run_dir, "evaluate", len(names), parts, settings.save_every) as loop:
             for step in loop:
                 name = names[step - 1]
-                base = shots if not checkpoints[name].metadata else ()
-                model = Measured(name, policies[name], reference, judges, template, settings)
-                answers = model.after(base, prompts, text) if base else model.alone(prompts, text)
+                model = Measured(name, policies.get(name, policies[names[0]]), reference, judges, template, settings)
+                if name not in policies:
+                    answers = model.best_of(settings.best_of, prompts)
+                elif shots and not checkpoints[name].metadata:
+                    answers = model.after(shots, prompts, text)
+                else:
+                    answers = model.alone(prompts, text)
                 sheet.answered[name] = answers
                 loop.record(summary(answers), tokens=sum(answers.lengths))
         told = preferences(prompts, sheet.answered, settings, rankings, run_dir)
@@ -94,6 +100,10 @@ def check(settings: EvaluateSettings) -> dict[str, Checkpoint]:
     checkpoints = {name: open_checkpoint(path, "policy") for name, path in settings.models.items()}
     for path in settings.reward_models.values():
         open_checkpoint(path, "reward")
+    if settings.best_of and not settings.reward_models:
+        raise ConfigError("best_of", "nothing chooses the best", "give a reward model: --reward-models.NAME RUN")
+    if taken := set(best_name(settings)) & settings.models.keys():
+        raise ConfigError("models", f"{min(taken)} is what `best_of` is called", "call the model otherwise")
     names = judge_names(settings)
     if twice := {name for name in names if names.count(name) > 1}:
         raise ConfigError("reward_models", f"{min(twice)} is another judge's name", "call the reward model otherwise")
@@ -122,6 +132,11 @@ def common_template(checkpoints: dict[str, Checkpoint]) -> str:
             same = " of other content" if other.template == trained[0].template else ""
             raise CheckpointError(other.name, told + same, "evaluate models of one template together")
     return str(trained[0].template) if trained else "dialogue"
+
+
+def best_name(settings: EvaluateSettings) -> list[str]:
+    """What best-of-n is called among the models, where it is one of them."""
+    return [f"best-of-{settings.best_of}"] if settings.best_of else []
 
 
 def judge_names(settings: EvaluateSettings) -> list[str]:
@@ -186,16 +201,6 @@ def judged(outcomes: Outcomes) -> dict[str, int]:
     return {"asked": len(outcomes), "read": sum(outcome is not None for outcome in outcomes)}
 
 
-def summary(answers: Answered) -> dict[str, float | None]:
-    """The row of one model in `metrics.jsonl`."""
-    return {
-        "length/mean": sum(answers.lengths) / len(answers.lengths),
-        "length/eos_rate": sum(answers.finished) / len(answers.finished),
-        "kl/exact": None if answers.kl is None else float(answers.kl.exact.mean()),
-        **{f"score/{judge}": float(scores.mean()) for judge, scores in answers.scores.items()},
-    }
-
-
 class Measured:
     """A model among those it is measured by. Every model draws with the same seed, so equal models answer alike."""
 
@@ -215,11 +220,7 @@ class Measured:
     def alone(self, prompts: PromptSet, text: Tensor) -> Answered:
         """Answers to the prompts as they are, with scores and KL from the very tokens that were drawn."""
         answers = self._answer(prompts.tokens)
-        asked = [record.prompt for record in prompts.records]
-        scores = {
-            name: judge.scores(asked, answers, self.policy, self.template, self.size)
-            for name, judge in self.judges.items()
-        } | self._gold(asked, answers.texts, answers.finished)
+        scores = self._scores([record.prompt for record in prompts.records], answers)
         kl = divergence(self.policy, self.reference, answers, self.settings.sampling.temperature, self.size)
         return Answered(
             answers.texts, answers.finished, answers.lengths, scores, kl, self._text_loss(text),
@@ -247,13 +248,31 @@ class Measured:
             few_shot=self.settings.few_shot, **self._reference_loss(prompts), benchmarks=self._benchmarks(),
         )  # fmt: skip
 
-    def _answer(self, tokens: list[list[int]]) -> Answers:
+    def best_of(self, n: int, prompts: PromptSet) -> Answered:
+        """The best of n answers by the first judge, and what all judges say of it. Only its KL's bound is known, and
+        what it knows of texts is what the model itself does."""
+        every, asked = self._answer(prompts.tokens, n), [record.prompt for record in prompts.records]
+        chooses, *_ = self.judges.values()
+        answers = best(every, chooses.scores(asked, every, self.policy, self.template, self.size))
+        bound = best_of_n_kl(n) if self.policy is self.reference else None
+        return Answered(
+            answers.texts, answers.finished, answers.lengths, self._scores(asked, answers), None, None, kl_bound=bound
+        )
+
+    def _answer(self, tokens: list[list[int]], copies: int = 1) -> Answers:
         generator = torch.Generator(self.policy.trunk.device).manual_seed(self.settings.seed)
         with Progress(self.name, len(tokens)) as progress:
             return answer(
-                self.policy, tokens, self.settings.sampling, generator,
+                self.policy, tokens, self.settings.sampling, generator, copies,
                 answered=lambda prompts: progress.update(prompts, {}),
             )  # fmt: skip
+
+    def _scores(self, asked: list[Dialogue], answers: Answers) -> dict[str, Tensor]:
+        scores = {
+            name: judge.scores(asked, answers, self.policy, self.template, self.size)
+            for name, judge in self.judges.items()
+        }
+        return scores | self._gold(asked, answers.texts, answers.finished)
 
     def _gold(self, asked: list[Dialogue], texts: list[str], finished: list[bool]) -> dict[str, Tensor]:
         if not self.settings.gold:

@@ -54,7 +54,7 @@ from heed.training.state import Same
 
 log = logging.getLogger("heed")
 
-SHOWN = ("score/mean", "kl/exact", "kl/k1", "length/mean", "length/eos_rate")
+SHOWN = ("score/mean", "kl/exact", "kl/k1", "policy/entropy", "length/mean", "length/eos_rate")
 
 
 def run(settings: PPOSettings) -> Path:

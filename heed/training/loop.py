@@ -31,6 +31,7 @@ from heed.training.dry_run import ASIDE, Measured
 from heed.training.metrics import Progress
 from heed.training.run_dir import RunDir
 from heed.training.state import Part
+from heed.training.whole import WholeRun
 
 SAVE_SECONDS = 600.0
 """Between saved states where `save_every` is 0."""
@@ -64,7 +65,7 @@ class Loop:
         self._seconds: dict[str, float] = {}
         self._shown: dict[str, float | None] = {}
         self._tokens = 0
-        self._progress = Progress(label, steps, done=self.step)
+        self._progress = Progress(label, steps, done=self.step, whole=WholeRun.current)
 
     def __enter__(self) -> Self:
         if self.run_dir.saved:

@@ -16,6 +16,8 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
+from heed.training.whole import WholeRun
+
 SECONDS_BETWEEN_LINES = 10.0
 LINES_OF_A_RUN = 20
 PLAIN_WIDTH = 120
@@ -28,12 +30,14 @@ class Progress:
 
     On a terminal it is a bar with the time left and the last metrics. Elsewhere a bar would show nothing until the end,
     so it is a line every `every` steps (0 = about twenty in all), after ten silent seconds, and for the last step:
-    `ppo 12/100  score 0.31  kl 1.2  eta 3:20`. `done` steps were done before this process began.
+    `ppo 12/100  score 0.31  kl 1.2  eta 3:20`. `done` steps were done before this process began. In a `whole` run of
+    several stages, what is left of all of them is said too: `eta 3:20, whole run 12:05`.
     """
 
-    def __init__(self, label: str, total: int, every: int = 0, done: int = 0) -> None:
+    def __init__(self, label: str, total: int, every: int = 0, done: int = 0, whole: WholeRun | None = None) -> None:
         self._label = label
         self._total, self._done = total, done
+        self._whole = whole
         self._every = every or max(1, math.ceil(total / LINES_OF_A_RUN))
         self._started = self._last_line = time.monotonic()
         self._bar: Panel | None = None
@@ -54,23 +58,29 @@ class Progress:
 
     def update(self, step: int, metrics: Mapping[str, float | None]) -> None:
         """Say that `step` (the first is 1) is done, with the few metrics that are worth a line."""
-        shown = "  ".join(f"{name} {short(value)}" for name, value in metrics.items())
+        figures = [f"{name} {short(value)}" for name, value in metrics.items()]
+        whole = self._of_all_stages(step)
         if self._bar:
-            self._bar.shown = shown
+            self._bar.shown = [*whole, *figures]
             self._bar.update(self._task, completed=step)
         elif self._is_due(step):
             self._last_line = time.monotonic()
-            log.info("%s %d/%d  %s  eta %s", self._label, step, self._total, shown, self._eta(step))
+            eta = ", ".join([f"eta {self._eta(step)}", *whole])
+            log.info("%s %d/%d  %s  %s", self._label, step, self._total, "  ".join(figures), eta)
+
+    def _of_all_stages(self, step: int) -> list[str]:
+        """What is left of all stages in a row, where this is one of them and something can be told."""
+        if self._whole is None:
+            return []
+        left = self._whole.seconds_left(self._done / self._total, step / self._total)
+        return [] if left is None else [f"{self._whole.name} {clock(left)}"]
 
     def _is_due(self, step: int) -> bool:
         silent = time.monotonic() - self._last_line
         return step % self._every == 0 or step == self._total or silent >= SECONDS_BETWEEN_LINES
 
     def _eta(self, step: int) -> str:
-        seconds = (time.monotonic() - self._started) / max(1, step - self._done) * (self._total - step)
-        minutes, seconds = divmod(round(seconds), 60)
-        hours, minutes = divmod(minutes, 60)
-        return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+        return clock((time.monotonic() - self._started) / max(1, step - self._done) * (self._total - step))
 
 
 class Panel(Bar):
@@ -79,7 +89,7 @@ class Panel(Bar):
     On one line, 80 columns would show the metrics and nothing else.
     """
 
-    shown = ""
+    shown: Sequence[str] = ()
 
     @classmethod
     def on_standard_error(cls) -> Panel:
@@ -90,7 +100,7 @@ class Panel(Bar):
     def get_renderables(self) -> Iterator[RenderableType]:
         yield from super().get_renderables()
         if self.shown:  # asked before there is a console, too
-            yield Text(filled(self.shown.split("  "), self.console.width), no_wrap=True, overflow="ellipsis")
+            yield Text(filled(self.shown, self.console.width), no_wrap=True, overflow="ellipsis")
 
 
 def filled(figures: Sequence[str], width: int) -> str:
@@ -103,6 +113,13 @@ def filled(figures: Sequence[str], width: int) -> str:
         else:
             lines[-1] = longer
     return "\n".join(lines)
+
+
+def clock(seconds: float) -> str:
+    """`3:20`, `1:03:20`."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def short(value: float | None) -> str:

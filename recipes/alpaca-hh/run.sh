@@ -11,3 +11,6 @@ heed reward "$here/reward.yaml" "${at[@]}" --half second --output "$runs/judge"
 heed evaluate-reward "$here/evaluate_reward.yaml" "${at[@]}"
 heed ppo "$here/ppo.yaml" "${at[@]}" "$@"
 heed evaluate "$here/evaluate.yaml" "${at[@]}" --set.base_model "$base"
+heed evaluate "$here/evaluate.yaml" "${at[@]}" --set.base_model "$base" --best_of 0 \
+  --prompts.path "$data/sft/alpaca.val.jsonl.gz" --output "$runs/references"
+heed report "$runs"

@@ -10,8 +10,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import pytest
 from heed import cli
 from heed.errors import ConfigError
 from heed.flows import lineage, loop, rounds
+from heed.flows.going_on import Step
 from heed.flows.rounds import Round, disagreement
 from heed.labeling.queue import open_labels
 from heed.labeling.store import tasks
@@ -202,6 +203,19 @@ def left(place: Path) -> dict[str, str]:
     return found
 
 
+def test_steps_are_expected_to_take_as_long_as_in_the_round_before(tmp_path: Path) -> None:
+    """A run that was not there, or never came to its end, tells nothing."""
+    nothing: Any = None
+    first, second = (Round(nothing, nothing, tmp_path, number, "sft", "sft") for number in (1, 2))
+    for name, seconds in (("reward-first", 3.5), ("reward-second", 4.0), ("ppo", None)):
+        (tmp_path / "round-001" / name).mkdir(parents=True)
+        (tmp_path / "round-001" / name / "run.json").write_text(json.dumps({"seconds": seconds}))
+    assert first.cost(8, "reward-first", "reward-second") == 8
+    assert second.cost(8, "reward-first", "reward-second") == 7.5
+    assert second.cost(9, "reward-first", "ppo") == 9
+    assert second.cost(2, "sample") == 2
+
+
 def test_killed_at_every_boundary_it_ends_as_if_it_had_not_been(
     labeled: Path, done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,14 +227,14 @@ def test_killed_at_every_boundary_it_ends_as_if_it_had_not_been(
     steps, wanted = Round.steps, settings(place)
     kills: list[str] = []
 
-    def deadly(this: Round) -> dict[str, Callable[[], object]]:
-        def once(sentence: str, do: Callable[[], object]) -> None:
-            do()
-            if sentence not in kills:
-                kills.append(sentence)
+    def deadly(this: Round) -> list[Step]:
+        def once(step: Step) -> None:
+            step.do()
+            if step.sentence not in kills:
+                kills.append(step.sentence)
                 raise Killed
 
-        return {sentence: partial(once, sentence, do) for sentence, do in steps(this).items()}
+        return [replace(step, do=partial(once, step)) for step in steps(this)]
 
     monkeypatch.setattr(Round, "steps", deadly)
     ends = 0

@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 import torch
 from torch.testing import assert_close
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, OPTConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, OPTConfig, pipeline
 
+from heed.batches import PromptBatch
 from heed.data.encode import encode_demonstration, encode_prompt
 from heed.data.template import Template
 from heed.errors import CheckpointError
+from heed.flows import export
 from heed.models.artefact import Artefact, TemplateUsed, check_saveable, save_parts
 from heed.models.checkpoint import open_checkpoint
 from heed.models.lineage import fingerprint
@@ -27,6 +29,7 @@ from heed.models.roles import Shelf, trained_copy
 from heed.models.scalar_head import RewardModel, ScalarModel, ValueModel, new_head
 from heed.records import Demonstration, Turn
 from heed.settings.common import LoraSettings
+from heed.settings.export import ExportSettings
 
 CPU = torch.device("cpu")
 HELLO = Demonstration((Turn("user", "Hi"),), "Hello.")
@@ -85,6 +88,57 @@ CASES = [
     )
     for rank in (2, 0)
 ]  # fmt: skip
+
+
+FORMS = [(2, False), (0, False), (2, True)]
+SAVED = ["adapter", "all weights", "merged"]
+
+
+def saved(model: Policy | ScalarModel, place: Path, merge: bool, **options: Any) -> str:
+    """The directory that another library is given: the checkpoint, or what `heed export --merge` makes of it."""
+    artefact(model, **options).save(model, place / "checkpoint")
+    if not merge:
+        return str(place / "checkpoint")
+    export.run(ExportSettings(model=str(place / "checkpoint"), output=str(place / "merged")))
+    return str(place / "merged")
+
+
+@pytest.mark.parametrize(("rank", "merge"), FORMS, ids=SAVED)
+def test_the_pipeline_of_transformers_answers_as_heed_does(
+    rank: int, merge: bool, tiny_directory: Path, tmp_path: Path
+) -> None:
+    """Greedily, to a message that its own chat template writes and to a prompt that is written out. Of an adapter
+    transformers takes the base's tokenizer, which knows no template, unless it is told which."""
+    policy = model_of(Policy, tiny_directory, rank)
+    assert isinstance(policy, Policy)
+    tokenizer = policy.trunk.tokenizer
+    asked = encode_prompt(HELLO.prompt, Template.named("dialogue", tokenizer), tokenizer)
+    prompts = PromptBatch(torch.tensor([asked]), torch.ones(1, len(asked)).bool())
+    drawn = policy.generate(prompts, 12, 0.0, torch.Generator())
+    expected = tokenizer.decode(drawn.tokens[0][drawn.mask[0]], skip_special_tokens=True)
+    path = saved(policy, tmp_path, merge)
+    answers = pipeline("text-generation", model=path, tokenizer=path)
+    messages = [{"role": "user", "content": HELLO.prompt[0].content}]
+    for prompt in (messages, tokenizer.decode(asked)):
+        (found,) = answers(prompt, do_sample=False, max_new_tokens=12, return_full_text=False)
+        assert found["generated_text"] == expected != ""
+
+
+@pytest.mark.parametrize(("rank", "merge"), FORMS, ids=SAVED)
+def test_the_pipeline_of_transformers_scores_as_heed_does(
+    rank: int, merge: bool, tiny_directory: Path, tmp_path: Path
+) -> None:
+    """A checkpoint's stock score is the raw one, an exported one's is normalised. Of an adapter transformers takes the
+    base's number of labels, which is two, unless it is told how many."""
+    model = model_of(RewardModel, tiny_directory, rank)
+    normalised = float(numbers(model, "dialogue")[-1])
+    tokenizer = model.trunk.tokenizer
+    lesson = encode_demonstration(HELLO, Template.named("dialogue", tokenizer), tokenizer)
+    path, told = saved(model, tmp_path, merge, stage="reward"), {"num_labels": 1} if rank and not merge else {}
+    judge = pipeline("text-classification", model=path, tokenizer=path, model_kwargs=told)
+    (found,) = judge([tokenizer.decode(lesson.tokens)], function_to_apply="none")
+    expected = normalised if merge else (normalised + 1.25) / 0.5
+    assert found["score"] == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize(("kind", "base", "rank", "template"), CASES)

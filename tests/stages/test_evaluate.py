@@ -21,9 +21,13 @@ from heed.models.roles import Shelf, trained_copy
 from heed.models.scalar_head import RewardModel, new_head, save_scalar
 from heed.models.trunk import Trunk
 from heed.records import Prompt, Turn
+from heed.report.blocks import FigureTable
+from heed.report.command import page_of
+from heed.report.words import is_figure
+from heed.settings.best_of_n import BestOfNSettings
 from heed.settings.common import LoraSettings, SamplingSettings
 from heed.settings.evaluate import EvaluateSettings
-from heed.stages import evaluate
+from heed.stages import best_of_n, evaluate
 
 CPU = torch.device("cpu")
 LORA = LoraSettings(rank=4, alpha=8)
@@ -306,6 +310,59 @@ def test_diversity_and_reference_loss(finished: Path) -> None:
     nats = {name: model["reference_nats_per_token"]["estimate"] for name, model in found["models"].items()}
     for name, rise in found["reference_nats_rise"].items():
         assert rise["estimate"] == pytest.approx(nats[name] - nats["sft"], abs=1e-6)
+
+
+def test_best_of_n_is_a_model_among_the_others(
+    finished: Path, runs: dict[str, str], prompts: str, tmp_path: Path
+) -> None:
+    """Its answers are those of `heed best-of-n` under the same seed; the first judge chose them, the other did not."""
+    judges = {"proxy": runs["reward"], "other": runs["other"]}
+    names = ["sft", "ppo"]
+    evaluate.run(settings(runs, names, prompts, tmp_path / "run", reward_models=judges, best_of=4))
+    alone = BestOfNSettings(
+        model=runs["sft"], reward_model=runs["reward"], judge=runs["other"], prompts=prompts, n=4, sampling=SAMPLING,
+        output=str(tmp_path / "alone"),
+    )  # fmt: skip
+    best_of_n.run(alone)
+    found, winners = report(tmp_path / "run"), rows(tmp_path / "alone")
+    assert list(found["models"]) == ["sft", "ppo", "best-of-4"]
+    for row, winner in zip(rows(tmp_path / "run"), winners, strict=True):
+        assert row["responses"]["best-of-4"] == winner["response"]
+        assert row["scores"]["best-of-4"]["proxy"] == pytest.approx(max(winner["scores"]), abs=1e-4)
+        assert row["scores"]["best-of-4"]["other"] == pytest.approx(winner["judge_score"], abs=1e-4)
+    model = found["models"]["best-of-4"]
+    assert "kl" not in model and model["kl_bound"] == pytest.approx(math.log(4) - 3 / 4)
+    assert rows(tmp_path / "run")[0]["responses"]["ppo"] == rows(finished)[0]["responses"]["ppo"]  # drawn as ever
+    tables = [block for part in page_of(tmp_path / "run").sections for block in part.blocks]
+    assert "best-of-4, at most" in [
+        row.name for table in tables if isinstance(table, FigureTable) for row in table.figures
+    ]
+
+
+def test_best_of_n_needs_somebody_who_chooses_and_a_name(runs: dict[str, str], prompts: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nothing chooses the best"):
+        evaluate.check(settings(runs, ["sft", "ppo"], prompts, tmp_path / "run", best_of=4))
+    named = {"models": {"sft": runs["sft"], "best-of-4": runs["ppo"]}, "reward_models": {"rm": runs["reward"]}}
+    with pytest.raises(ConfigError, match="what `best_of` is called"):
+        evaluate.check(settings(runs, [], prompts, tmp_path / "run", best_of=4, **named))
+
+
+def figures_in(found: Any, path: str = "") -> dict[str, float]:
+    """The estimates anywhere in a report, by where they stand."""
+    if is_figure(found):
+        return {path: found["estimate"]}
+    inside = found.items() if isinstance(found, dict) else ()
+    return {name: value for key, part in inside for name, value in figures_in(part, f"{path}/{key}").items()}
+
+
+def test_the_page_shows_every_figure(finished: Path) -> None:
+    """But for k1, which checks the exact KL, single words, and differences of scores, which win rates tell."""
+    tables = [block for part in page_of(finished).sections for block in part.blocks if isinstance(block, FigureTable)]
+    shown = {figure.estimate for table in tables for figure in table.figures}
+    told = figures_in(report(finished))
+    missing = [name for name, value in told.items() if value not in shown]
+    assert {name.rpartition("/")[2] for name in missing} <= {"k1", "distinct_1", "score_difference"}
+    assert {"bleu", "self_bleu", "reference_nats_per_token"} <= {name.rpartition("/")[2] for name in told}
 
 
 def test_names_and_halves_of_judges_are_told(runs: dict[str, str], prompts: str, tmp_path: Path) -> None:

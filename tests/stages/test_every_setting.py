@@ -130,7 +130,7 @@ CHANGES: dict[str, Nested] = {
     "evaluate": {
         **EVERY, "models": {"a": "PLACE/base", "b": "PLACE/base2"}, "reference": "b", "reward_models": {},
         "prompts": DATA, "hygiene": HYGIENE, "sampling": DRAWN, "text": (), "text_characters": 1000, "few_shot": 2,
-        "gold": True, "overlap": ("bleu",), "people": DATA,
+        "best_of": 2, "gold": True, "overlap": ("bleu",), "people": DATA,
         "endpoint": {"url": "http://127.0.0.1:9/v1", "model": "m", "key": "K", "prompts": 1, "timeout": 1.0},
         "harness": {"tasks": ("t",), "limit": 1, "include": "mine"},
     },
