@@ -2,7 +2,8 @@
 
     heed demo --full && python docs/figures/report.py runs/demo
 
-They are looked at by a person; what can be counted (overlaps, barriers, requests) tests/report/browser counts.
+The frontier is drawn where the demo has one. They are looked at by a person; what can be counted (overlaps, barriers,
+requests) tests/report/browser counts.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from heed.report.command import write_pages
+
 HERE = Path(__file__).parent / "report"
 WIDE, PHONE, PAPER = (1280, 900), (390, 844), (794, 1123)
+PAPER_MARGIN = "document.body.style.margin = '14mm'"  # a screenshot has no pages, whose margin it would be
 UNSTUCK = "for (const one of document.querySelectorAll('nav')) one.style.position = 'static'"
 
 
@@ -24,6 +28,8 @@ def opened(browser: Browser, page: Path, size: tuple[int, int], scheme: str = "l
     shown = browser.new_page(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)  # type: ignore[arg-type]
     shown.goto(page.resolve().as_uri())
     shown.emulate_media(media=medium)  # type: ignore[arg-type]
+    if medium == "print":
+        shown.evaluate(PAPER_MARGIN)
     shown.evaluate(UNSTUCK)  # a part of a page is taken as a whole, and what sticks to the window would lie over it
     return shown
 
@@ -48,10 +54,14 @@ def draw(demo: Path) -> None:
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
-        page = demo / "report.html"
+        page = write_pages([demo])
+        compared = write_pages([demo / "exams", demo / "reward"], HERE / "comparison.part.html")
         opened(browser, page, WIDE).screenshot(path=HERE / "demo-light.png")
-        opened(browser, page, WIDE).locator("#frontier").screenshot(path=HERE / "frontier.png")
         opened(browser, demo / "ppo" / "report.html", WIDE).screenshot(path=HERE / "ppo-light.png")
+        opened(browser, compared, WIDE).screenshot(path=HERE / "comparison-light.png")
+        compared.unlink()
+        if (demo / "best-of-n").exists():
+            opened(browser, page, WIDE).locator("#frontier").screenshot(path=HERE / "frontier.png")
         parts = [HERE / f"{name}.part.png" for name in ("phone", "dark", "print")]
         for part, (size, scheme, medium) in zip(
             parts, ((PHONE, "light", "screen"), (WIDE, "dark", "screen"), (PAPER, "light", "print")), strict=True

@@ -25,6 +25,10 @@ FIRST = ("score/mean", "validation/score", "kl/exact", "validation/accuracy", "v
          "loss/train", "loss/ranking", "policy/entropy", "length/mean")  # fmt: skip
 DEEP = 3  # levels of a report in which figures are looked for
 TABLES = 14  # figures that get a picture
+TITLES = {
+    "nll": "nats a comparison (nll)", "ece": "expected error", "spearman": "rank correlation with length",
+    "eos_rate": "responses that end themselves", "bleu": "BLEU", "chrf": "chrF", "self_bleu": "self-BLEU",
+}  # fmt: skip
 DETAILS = "by_"  # figures that go into the table of further ones
 
 
@@ -125,6 +129,11 @@ def final_figures(report: Mapping[str, Any], depth: int = DEEP, prefix: str = ""
     return found
 
 
+def titled(name: str) -> str:
+    """A figure's place in a report, in words: `length_bias · longer_wins` → length bias · longer wins."""
+    return " · ".join(TITLES.get(part, part.replace("_", " ")) for part in name.split(" · "))
+
+
 def _figure_tables(runs: Sequence[Run]) -> Iterator[Block]:
     """A table a figure, a row a run; of groups of seeds also their mean ± standard deviation."""
     told = {run.name: final_figures(run.report) for run in runs}
@@ -138,10 +147,10 @@ def _figure_tables(runs: Sequence[Run]) -> Iterator[Block]:
     own = min(TABLES, sum(not name.startswith(DETAILS) for name in shared))
     for name in shared[:own]:
         rows_of = [_named(run.name, told[run.name][name]) for run in runs if name in told[run.name]]
-        yield FigureTable(name, rows_of)
+        yield FigureTable(titled(name), rows_of)
     if len(shared) > own:
         rest = [
-            (name, *(_written(told[run.name].get(name)) for run in runs)) for name in shared[own:]
+            (titled(name), *(_written(told[run.name].get(name)) for run in runs)) for name in shared[own:]
         ]  # fmt: skip
         yield Table("Further figures", ("figure", *(run.name for run in runs)), rest, open=False)
 
@@ -155,7 +164,7 @@ def _seed_rows(runs: Sequence[Run], names: Sequence[str]) -> Iterator[tuple[str,
                 if (found := final_figures(run.report).get(name)) is not None and found.estimate is not None
             ]
             if len(group.runs) > 1 and len(values) > 1:
-                yield name, group.name, short(mean(values)), short(stdev(values)), str(len(values))
+                yield titled(name), group.name, short(mean(values)), short(stdev(values)), str(len(values))
 
 
 def _runs_table(runs: Sequence[Run], found: Sequence[Group]) -> Table:

@@ -125,3 +125,15 @@ def test_command_writes_the_pages_and_says_where(
 def test_mistakes_are_told(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(arguments) == 2
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("length_bias · longer_wins", "length bias · longer wins"),
+        ("calibration · ece", "calibration · expected error"),
+        ("score · difference", "score · difference"),
+    ],
+)
+def test_figures_are_called_by_words(name: str, words: str) -> None:
+    assert compare.titled(name) == words
