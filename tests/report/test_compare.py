@@ -61,10 +61,10 @@ def test_settings_that_differ_come_first_and_are_marked(sweep: list[Run]) -> Non
 def test_figures_of_every_run_with_intervals_and_of_seeds_their_spread(sweep: list[Run]) -> None:
     blocks = [block for part in compare.page(sweep, "sweep").sections for block in part.blocks]
     (figures,) = [block for block in blocks if isinstance(block, FigureTable)]
-    assert figures.title == "win_rate"
+    assert figures.title == "win rate"
     assert [(row.name, row.estimate, row.n) for row in figures.figures][:2] == [("a", 0.3, 50), ("b", 0.6, 50)]
     (spread,) = [block for block in blocks if isinstance(block, Table) and "Mean ±" in block.title]
-    assert spread.rows[0] == ("win_rate", "kl_coef 0.1, mean ± sd of 2 seeds", "0.45", "0.2121", "2")
+    assert spread.rows[0] == ("win rate", "kl_coef 0.1, mean ± sd of 2 seeds", "0.45", "0.2121", "2")
 
 
 def test_one_chart_a_metric(sweep: list[Run]) -> None:

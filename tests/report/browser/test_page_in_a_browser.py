@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -172,6 +173,8 @@ def test_live_page_keeps_what_a_person_opened(ppo_run: Path, opened: Callable[..
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
+    while not server.started:
+        time.sleep(0.01)
     try:
         with opened(f"http://127.0.0.1:{port}/?token=once") as page:
             assert page.url == f"http://127.0.0.1:{port}/"
