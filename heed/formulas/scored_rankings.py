@@ -145,7 +145,7 @@ def calibration(pairs: Pairs, seed: int) -> dict[str, Any]:
         return float(expected_calibration_error(probabilities[rows], outcomes[rows], BINS))
 
     return {
-        "ece": over_prompts(calibration_error, pairs.prompts, seed).as_dict(),
+        "ece": over_prompts(calibration_error, pairs.prompts, seed, raised=True).as_dict(),
         "temperature": over_prompts(lambda rows: best_temperature(margins[rows]), pairs.prompts, seed).as_dict(),
         "reliability": reliability(probabilities, outcomes),
     }
@@ -181,8 +181,11 @@ def length_bias(rankings: ScoredRankings, pairs: Pairs, seed: int) -> dict[str, 
     }
 
 
-def over_prompts(statistic: Callable[[Tensor], float], prompts: Int[Tensor, " rows"], seed: int) -> Estimate:
-    """A statistic of rows (pairs or responses), bootstrapped over the prompts that the rows belong to."""
+def over_prompts(
+    statistic: Callable[[Tensor], float], prompts: Int[Tensor, " rows"], seed: int, raised: bool = False
+) -> Estimate:
+    """A statistic of rows (pairs or responses), bootstrapped over the prompts that the rows belong to; `raised` where
+    noise can only raise it."""
     groups = [rows for rows in torch.split(prompts.argsort(stable=True), prompts.bincount().tolist()) if len(rows)]
     if not groups:
         return Estimate(math.nan, math.nan, math.nan, 0)
@@ -190,7 +193,7 @@ def over_prompts(statistic: Callable[[Tensor], float], prompts: Int[Tensor, " ro
     def of_groups(indices: NDArray[np.int64]) -> float:
         return statistic(torch.cat([groups[i] for i in indices]))
 
-    return bootstrap_statistic(of_groups, len(groups), seed, RESAMPLES)
+    return bootstrap_statistic(of_groups, len(groups), seed, RESAMPLES, raised)
 
 
 def headline(report: dict[str, Any]) -> dict[str, dict[str, Any]]:

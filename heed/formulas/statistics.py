@@ -72,17 +72,23 @@ def outer_quantiles(draws: ArrayLike, n: int) -> NDArray[np.float64]:
 
 
 def bootstrap_statistic(
-    statistic: Callable[[NDArray[np.int64]], float], n: int, seed: int, resamples: int = 2000
+    statistic: Callable[[NDArray[np.int64]], float], n: int, seed: int, resamples: int = 2000, raised: bool = False
 ) -> Estimate:
     """`statistic` of indices 0 … n−1 and its percentile bootstrap interval.
 
     The index must run over independent things: over prompts, not over the pairs or tokens of a prompt. Resamples on
     which the statistic is undefined (NaN) are left out.
+
+    `raised`: a figure of at least 0 that noise can only raise, as sums of absolute values are. The sample's lies above
+    the truth about as far as resamples' lie above the sample's, so the lower end is twice that lower, though not under
+    0; the upper end stays.
     """
     draws = np.array([statistic(indices) for indices in resampled_indices(n, seed, resamples)])
-    defined = draws[~np.isnan(draws)]
+    defined, estimate = draws[~np.isnan(draws)], float(statistic(np.arange(n)))
     low, high = outer_quantiles(defined, n) if len(defined) else (math.nan, math.nan)
-    return Estimate(float(statistic(np.arange(n))), float(low), float(high), n)
+    if raised and len(defined):
+        low = max(0.0, min(low, low - 2 * (float(defined.mean()) - estimate)))
+    return Estimate(estimate, float(low), float(high), n)
 
 
 def bootstrap_mean(values: ArrayLike, seed: int, resamples: int = 2000) -> Estimate:

@@ -98,18 +98,20 @@ def length_controlled(generator: Generator, n: int, resamples: int = RESAMPLES) 
     return length_controlled_win_rate(*lengths(generator, n), seed=seed(generator), resamples=resamples)
 
 
-def scored(generator: Generator, n: int, k: int = 4) -> ScoredRankings:
-    """A reward model that is right in part, and length that helps a little; one person ranks k responses a prompt."""
+def scored(generator: Generator, n: int, k: int = 4, scale: float = 1.0) -> ScoredRankings:
+    """A reward model that is right in part, and length that helps a little; one person ranks k responses a prompt. It
+    is too sure of itself; with its scores divided by `CALM` it is as sure as it is right."""
     worth = generator.normal(0, generator.gamma(2, 0.5, (n, 1)), (n, k))
     length = generator.integers(5, 60, (n, k))
     scores = 1.3 * worth + 0.01 * length + generator.normal(0, 1, (n, k))
     ranks = (-(worth + generator.gumbel(size=(n, k)))).argsort(axis=1).argsort(axis=1)
     flat = [torch.tensor(part.reshape(-1)) for part in (scores, ranks, length)]
     return ScoredRankings(
-        flat[0].float(), flat[1], torch.arange(n).repeat_interleave(k), flat[2], ["all"] * n, torch.arange(n)
+        flat[0].float() / scale, flat[1], torch.arange(n).repeat_interleave(k), flat[2], ["all"] * n, torch.arange(n)
     )  # fmt: skip
 
 
+CALM = 2.585
 Look = Callable[[ScoredRankings, int], Estimate | dict[str, Any]]
 
 
@@ -126,12 +128,12 @@ def follows_length(rankings: ScoredRankings, seed: int) -> Any:
     return length_bias(rankings, pairs_of(rankings), seed)["spearman"]
 
 
-CALIBRATED: dict[tuple[int, int], dict[str, Any]] = {}
+CALIBRATED: dict[tuple[int, float], dict[str, Any]] = {}
 """Of each sample, for the two kinds that look at the same ones."""
 
 
 def calibrated(rankings: ScoredRankings, seed: int) -> dict[str, Any]:
-    sample = seed, len(rankings.scores)
+    sample = seed, float(rankings.scores.sum())
     if sample not in CALIBRATED:
         CALIBRATED[sample] = calibration(pairs_of(rankings), seed)
     return CALIBRATED[sample]
@@ -159,16 +161,16 @@ def as_estimate(found: Estimate | dict[str, Any]) -> Estimate:
     return found if isinstance(found, Estimate) else Estimate(**found)
 
 
-def reward_figure(look: Look, k: int = 4, n: int = 120, resamples: int = 200) -> Kind:
+def reward_figure(look: Look, k: int = 4, n: int = 120, resamples: int = 200, scale: float = 1.0) -> Kind:
     """Of a reward model; the truth is that of so many prompts that their own error does not count."""
 
     @cache
     def truth() -> float:
-        found = quickly(1, lambda: look(scored(np.random.default_rng(1), 40_000, k), 0))
+        found = quickly(1, lambda: look(scored(np.random.default_rng(1), 40_000, k, scale), 0))
         return as_estimate(found).estimate
 
     def sample(generator: Generator) -> Estimate:
-        return as_estimate(quickly(resamples, lambda: look(scored(generator, n, k), seed(generator))))
+        return as_estimate(quickly(resamples, lambda: look(scored(generator, n, k, scale), seed(generator))))
 
     return Kind(truth, sample)
 
@@ -300,6 +302,7 @@ KINDS: dict[str, Kind] = {
     "reward: rank correlation with length": reward_figure(follows_length),
     "reward: temperature": reward_figure(temperature),
     "reward: calibration error": reward_figure(calibration_error),
+    "reward: calibration error where it is small": reward_figure(calibration_error, scale=CALM),
     "share by task, 60 tasks": Kind(lambda: 4 / 5.5, lambda g: clustered_share(*agreements(g, 60))),
     "share by task, 12 tasks": Kind(lambda: 4 / 5.5, lambda g: clustered_share(*agreements(g, 12))),
     "mean rating by task, 60 tasks": Kind(

@@ -4,9 +4,11 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 from torch.testing import assert_close
 
 from heed.formulas import scored_rankings
+from heed.formulas.preference import expected_calibration_error
 from heed.formulas.scored_rankings import (
     ScoredRankings,
     accuracy_and_nll,
@@ -75,6 +77,20 @@ def test_by_gap_by_hand(rankings: ScoredRankings) -> None:
     )  # fmt: skip
     found = reward_report(third, seed=0)["by_gap"]  # 2 > 0.5 right, 0.5 > 3 wrong; two ranks apart 2 > 3 wrong
     assert (found["1"]["estimate"], found["2"]["estimate"]) == (0.5, 0.0)
+
+
+def test_the_calibration_error_is_a_figure_that_noise_can_only_raise(rankings: ScoredRankings) -> None:
+    """So its lower end lies lower than a plain bootstrap over prompts has it."""
+    pairs = pairs_of(rankings)
+    found = reward_report(rankings, seed=0)["calibration"]["ece"]
+
+    def error(rows: Tensor) -> float:
+        sure = torch.sigmoid(pairs.margins.double().abs())[rows]
+        return float(expected_calibration_error(sure, pairs.correct.double()[rows], 10))
+
+    plain, raised = (over_prompts(error, pairs.prompts, 0, raised=raised) for raised in (False, True))
+    assert raised.low < plain.low
+    assert found == pytest.approx(raised.as_dict())
 
 
 def test_length_by_hand(rankings: ScoredRankings) -> None:

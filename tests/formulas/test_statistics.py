@@ -100,6 +100,28 @@ def test_outer_quantiles_are_students() -> None:
     assert both == pytest.approx(np.array([[0.00574, 0.0574], [0.99426, 9.9426]]), abs=1e-4)
 
 
+def test_the_lower_end_of_what_noise_can_only_raise_goes_down_by_twice_the_resamples_excess() -> None:
+    """Sizes of six means near 0, which noise makes larger."""
+    values = np.random.default_rng(5).normal(0.3, 1, (12, 6))
+    drawn: list[float] = []
+
+    def size(indices: NDArray[np.int64]) -> float:
+        drawn.append(float(np.abs(values[indices].mean(axis=0)).sum()))
+        return drawn[-1]
+
+    plain = bootstrap_statistic(size, 12, seed=0, resamples=500)
+    excess = np.mean(drawn[:500]) - plain.estimate
+    assert 0 < excess < plain.low / 2
+    found = bootstrap_statistic(size, 12, seed=0, resamples=500, raised=True)
+    assert found.low == pytest.approx(plain.low - 2 * excess)
+    assert (found.estimate, found.high) == (plain.estimate, plain.high)
+    centred = values[:, 0] - values[:, 0].mean()
+    nothing = bootstrap_statistic(lambda rows: abs(float(centred[rows].mean())), 12, seed=0, raised=True)
+    assert (nothing.estimate, nothing.low) == (pytest.approx(0), 0)
+    fallen = bootstrap_statistic(lambda rows: float(len(set(rows.tolist()))), 12, seed=0, raised=True)
+    assert fallen.low == bootstrap_statistic(lambda rows: float(len(set(rows.tolist()))), 12, seed=0).low
+
+
 def test_bootstrap_statistic_leaves_out_what_is_undefined() -> None:
     def share_of_zeros(indices: NDArray[np.int64]) -> float:
         return math.nan if (indices == 0).any() else 1.0

@@ -544,6 +544,10 @@ STATISTICS = [
         ("float(low), float(high), n", "float(high), float(low), n", "limits swapped"),
         ("float(high), n)", "float(high), resamples)", "n is the resamples"),
         (" if len(defined) else (math.nan, math.nan)", "", "nothing defined is an error"),
+        ("if raised and", "if", "every figure's lower end goes down"),
+        ("low - 2 *", "low - 1 *", "the lower end is lowered once"),
+        ("max(0.0, min", "max(-9.0, min", "a lower end under 0"),
+        ("min(low, low - 2", "min(9.9, low - 2", "the lower end goes up where resamples lie below"),
     ),
     *twins(
         "statistics",
@@ -745,6 +749,7 @@ SCORED_RANKINGS = [
         ("pairs.correct.double()", "1 - pairs.correct.double()", "outcomes upside down"),
         ("reliability(probabilities, outcomes)", "reliability(outcomes, probabilities)", "the table's sides swapped"),
         ("best_temperature(margins[rows])", "1 / best_temperature(margins[rows])", "1/T"),
+        (", raised=True", "", "the error's interval is that of any figure"),
     ),
     *twins(
         "scored_rankings",
@@ -779,6 +784,7 @@ SCORED_RANKINGS = [
         ("prompts.argsort(stable=True)", "torch.arange(len(prompts))", "rows of other prompts"),
         ("len(groups), seed", "len(prompts), seed", "bootstrapped over rows"),
         ("[groups[i] for i in indices]", "groups", "no resampling"),
+        ("RESAMPLES, raised)", "RESAMPLES)", "`raised` is ignored"),
         ("return Estimate(math.nan, math.nan, math.nan, 0)", "pass", "nothing is an error"),
     ),
     *twins(
