@@ -27,6 +27,8 @@ from heed.models.policy import Policy, Scored, compare
 from heed.rows.pieces import by_length, restore, take
 
 AGAIN = "policy_logprobs_again"
+AT_THE_CUT = 8
+"""Rows of the longest length from which on that is where responses are cut, and not just the longest of them."""
 
 
 def exact_tests(
@@ -79,10 +81,11 @@ class Exam:
         """Exact scores of every row and the sums of the sampling tests; how well each other sampler fits is noted."""
         sums: dict[str, Sum] = {}
         scored, longest = [], int(self.responses.lengths.max())
+        cut = longest if int((self.responses.lengths == longest).sum()) >= AT_THE_CUT else None
         pieces = list(by_length(self.prompts, self.responses, self.batch))
         for piece in self._taken(pieces):
             context, own = self._seen(piece)
-            events = Events(context, self.rollouts.eos, self.temperature, generator)
+            events = Events(context, self.rollouts.eos, self.temperature, generator, cut)
             suspects = Suspects(context, self.rollouts.eos, self.temperature, self.ledger, own, longest)
             part = compare(self.policy, self.reference, *piece, self.temperature, (events, suspects))
             sums = add(sums, events.sums() | token_sums(flat(part, piece[1].mask), events.choices))

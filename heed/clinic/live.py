@@ -74,7 +74,7 @@ class LiveDoctor:
     def observers(self, prompts: PromptBatch, responses: Responses) -> tuple[Observer, ...]:
         """What looks at the logits while a piece of the rollout is scored."""
         context = Context.of(prompts.tokens, prompts.mask, responses.tokens, responses.mask)
-        self.events.append(Events(context, self._eos, self.temperature, self.generator))
+        self.events.append(Events(context, self._eos, self.temperature, self.generator, self.run.longest))
         return (self.events[-1],)
 
     @property

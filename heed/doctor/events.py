@@ -24,6 +24,7 @@ DEEPEST = 1024  # ranks that the nucleus is looked for in
 EVENTS = {
     "eos": "end-of-text",
     "early_eos": "end-of-text within eight tokens",
+    "last_eos": "end-of-text at the length at which responses are cut",
     "rank_50": "a token of rank 50 or more",
     "rank_200": "a token of rank 200 or more",
     "tail": "a token outside the .95 nucleus",
@@ -86,13 +87,20 @@ def closing(
 class Events:
     """Watches the logits of one batch go by in pieces: an observer for the scoring of a rollout.
 
-    `eos` are the tokens that end a text; `temperature` divides the logits.
+    `eos` are the tokens that end a text; `temperature` divides the logits; `longest` is the length at which responses
+    are cut, None where that is not known.
     """
 
     def __init__(
-        self, context: Context, eos: tuple[int, ...], temperature: float = 1.0, generator: torch.Generator | None = None
+        self,
+        context: Context,
+        eos: tuple[int, ...],
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+        longest: int | None = None,
     ) -> None:
         self.context, self.eos, self.temperature, self.generator = context, eos, temperature, generator
+        self.longest = longest
         self.lines: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in EVENTS}
         self.uniforms: list[Tensor] = []
         self.choices = 0.0
@@ -109,9 +117,13 @@ class Events:
         if self.eos:
             ends = torch.tensor(self.eos, device=tokens.device)
             ending, ended = p[:, ends].sum(1), torch.isin(tokens, ends)
-            early = self.context.positions(index) < EARLY
+            positions = self.context.positions(index)
+            early = positions < EARLY
             self.lines["eos"].append((ending, ended))
             self.lines["early_eos"].append((ending[early], ended[early]))
+            if self.longest is not None:
+                last = positions == self.longest - 1
+                self.lines["last_eos"].append((ending[last], ended[last]))
         noise = torch.rand(len(tokens), generator=self.generator).to(p.device)
         tied = (p * (p == chosen)).sum(1)
         self.uniforms.append((p * (p > chosen)).sum(1) + noise * tied)

@@ -37,7 +37,7 @@ def test_sets(context: Context) -> None:
 
 def test_probabilities_and_outcomes(context: Context) -> None:
     p = torch.tensor([[0.3, 0.05, 0.05, 0.2, 0.1, 0.1, 0.1, 0.1]]).repeat(4, 1)
-    events = Events(context, eos=(0,), generator=torch.Generator().manual_seed(0))
+    events = Events(context, eos=(0,), generator=torch.Generator().manual_seed(0), longest=3)
     tokens = torch.tensor([3, 4, 5, 0])
     for piece in (slice(0, 3), slice(3, 4)):
         events(p[piece].log(), p[piece].log(), tokens[piece], torch.arange(4)[piece])
@@ -45,6 +45,7 @@ def test_probabilities_and_outcomes(context: Context) -> None:
     found = {name: (one.observed, pytest.approx(one.expected)) for name, one in sums.items() if isinstance(one, Count)}
     assert found["T8 eos"] == (1, 4 * 0.3)
     assert found["T8 early_eos"] == (1, 4 * 0.3)
+    assert found["T8 last_eos"] == (0, 0.3)
     assert found["T8 seen"] == (2, 3 * 0.3 + 0.05)
     assert found["T8 trigram"] == (0, 0.2 + 0.05)
     assert found["T8 tail"][0] == 0
@@ -68,7 +69,7 @@ def test_tied_tokens_are_spread_over_their_common_mass() -> None:
     tokens = torch.randint(0, 4, (2000,), generator=generator)
     events(torch.zeros(2000, 4), torch.zeros(2000, 4), tokens, torch.arange(2000))
     assert abs(events.sums()["T9"].z or 9) < 4
-    assert not any(name in events.sums() for name in ("T8 eos", "T8 early_eos"))
+    assert not any(name in events.sums() for name in ("T8 eos", "T8 early_eos", "T8 last_eos"))
 
 
 def test_pieces_give_what_the_whole_gives(context: Context) -> None:
