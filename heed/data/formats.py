@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -38,6 +38,21 @@ def detect(columns: dict[str, Any], wanted: str) -> Format | None:
     return next((form for form in fitting if wanted in form.gives), fitting[0] if fitting else None)
 
 
+def renaming(columns: dict[str, Any], wanted: str) -> dict[str, str]:
+    """New names for columns, with which a format fits that gives what is wanted; nothing where there are none."""
+    for names in ({}, _BESIDE_AN_INSTRUCTION, _OTHER_NAMES):
+        new = {name: names.get(_plain(name), _plain(name)) for name in columns}
+        free = {name: told for name, told in new.items() if told != name and list(new.values()).count(told) == 1}
+        form = detect({free.get(name, name): value for name, value in columns.items()}, wanted)
+        if free and form is not None and wanted in form.gives:
+            return {name: told for name, told in free.items() if told in form.needs | {"input"}}
+    return {}
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower()
+
+
 # ── answers alone ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -61,7 +76,7 @@ def _conversation(column: str) -> Reader:
     """Every answer of a conversation is an entry of its own, with all that was said before as its prompt."""
 
     def entries(row: Row) -> Iterator[Entry]:
-        return _answers(row.turns(column), row.optional("system"))
+        return _answers(row.turns(column), row.optional("system"), row.untaught(column))
 
     return entries
 
@@ -70,14 +85,14 @@ def _transcript(row: Row) -> Iterator[Entry]:
     return _answers(parse_dialogue(row.text("text")), "")
 
 
-def _answers(turns: Dialogue, system: str) -> Iterator[Entry]:
-    if system and turns[0].role != "system":
-        turns = (Turn("system", system), *turns)
+def _answers(turns: Dialogue, system: str, untaught: Collection[int] = ()) -> Iterator[Entry]:
+    """`untaught`: positions of answers that are only context."""
+    start = (Turn("system", system),) if system and turns[0].role != "system" else ()
     ends = [i for i in range(1, len(turns)) if turns[i].role == "assistant" and turns[i - 1].role == "user"]
     for end in ends:
-        yield Entry(turns[:end], turns[end].content)
+        yield Entry((*start, *turns[:end]), None if end in untaught else turns[end].content)
     if not ends:
-        yield Entry(turns)
+        yield Entry((*start, *turns))
     if any(one.role == other.role == "assistant" for one, other in pairwise(turns)):
         raise Unusable("answers that follow another answer")
 
@@ -201,8 +216,22 @@ def _compared(row: Row, prompt: Dialogue, chosen: str, rejected: str) -> Entry:
 # ── the formats ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+_OTHER_NAMES = {
+    "question": "prompt", "query": "prompt", "instruction": "prompt", "input": "prompt", "problem": "prompt",
+    "answer": "response", "output": "response", "solution": "response", "target": "response",
+    "preferred": "chosen", "dispreferred": "rejected", "conversation": "conversations",
+}  # fmt: skip
+_BESIDE_AN_INSTRUCTION = {"context": "input", "response": "output", "answer": "output"}
+"""What others call the columns that heed reads, in small letters; the second table is of rows with an `instruction`."""
+
+
 def _has_transcript(column: str) -> Callable[[dict[str, Any]], bool]:
     return lambda columns: isinstance(columns[column], str) and ASSISTANT in columns[column]
+
+
+def _asked_nowhere_else(columns: dict[str, Any]) -> bool:
+    """Beside a question of its own, what two answers begin with by chance is no prompt."""
+    return not isinstance(columns["chosen"], str) or not _OTHER_NAMES.keys() & {_plain(name) for name in columns}
 
 
 def _unlabelled(columns: dict[str, Any]) -> bool:
@@ -242,7 +271,7 @@ FORMATS: tuple[Format, ...] = (
     _format("TRL prompt-completion", "prompt completion", _ANSWERED, _prompt_and("completion"), fits=_unlabelled),
     _format("Alpaca", "instruction output", _ANSWERED, _alpaca),
     _format("HH transcripts", "chosen rejected", _ALL, _implicit_pair, fits=_has_transcript("chosen")),
-    _format("TRL preference, implicit prompt", "chosen rejected", _ALL, _implicit_pair),
+    _format("TRL preference, implicit prompt", "chosen rejected", _ALL, _implicit_pair, fits=_asked_nowhere_else),
     _format("ShareGPT conversations", "conversations", _ANSWERED, _conversation("conversations")),
     _format("TRL messages", "messages", _ANSWERED, _conversation("messages")),
     _format("instructions", "instruction", _BARE, _alpaca),

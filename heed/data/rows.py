@@ -16,6 +16,7 @@ SPEAKERS: dict[str, Role] = {
     "user": "user", "human": "user", "prompter": "user",
     "assistant": "assistant", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant", "model": "assistant",
 }  # fmt: skip
+NULL = 'leave such rows out, or write "" for null, then they are dropped and counted: docs/data-formats.md'
 NO_INPUT = re.compile(
     r"\W*(?:no[\s_-]?inputs?(?:\W+(?:is\W+)?(?:required|needed|given|provided|necessary))?|n/a)\W*", re.I
 )
@@ -67,9 +68,11 @@ class Row:
 
     def get(self, name: str) -> Any:
         """The column's value; a missing column is an error."""
-        if self.columns.get(name) is None:
+        if (value := self.columns.get(name)) is None and name in self.columns:
+            raise self.fail(f"`{name}` is missing: it is null", NULL)
+        if value is None:
             raise self.fail(f"`{name}` is missing")
-        return self.columns[name]
+        return value
 
     def text(self, name: str) -> str:
         """A column that holds text."""
@@ -114,7 +117,21 @@ class Row:
         return tuple(self._turn(message, name) for message in messages)
 
     def dialogue(self, name: str) -> Dialogue:
-        """A prompt: a transcript, any other text, or messages."""
+        """A prompt: a transcript, any other text, or messages; after a `system` column's words, where there is one."""
+        turns = self._asking(name)
+        return (Turn("system", system), *turns) if (system := self.system()) and turns[0].role != "system" else turns
+
+    def system(self) -> str:
+        """What a `system` column says to the model, `""` where it says nothing in words."""
+        given = self.columns.get("system")
+        return given if isinstance(given, str) and given.strip() else ""
+
+    def untaught(self, name: str) -> set[int]:
+        """Positions of messages that are not to be imitated: OpenAI's `weight` 0."""
+        messages = self.get(name)
+        return {i for i, message in enumerate(messages) if isinstance(message, dict) and message.get("weight") == 0}
+
+    def _asking(self, name: str) -> Dialogue:
         value = self.get(name)
         if not isinstance(value, str):
             return self.turns(name)

@@ -5,6 +5,7 @@ What is read, and what is dropped and why, is logged in one line; what is mended
 
 from __future__ import annotations
 
+import json
 import logging
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from heed.data.files import DOCUMENT_END, read_rows, read_text
-from heed.data.formats import DEMONSTRATIONS, PROMPTS, RANKINGS, Format, detect
+from heed.data.formats import DEMONSTRATIONS, PROMPTS, RANKINGS, Format, detect, renaming
 from heed.data.rows import Entry, Row, Unusable
 from heed.data.tally import Tally
 from heed.data.transcripts import is_transcript
@@ -176,14 +177,14 @@ def _records(row: Row, form: Format, record: Callable[[Entry, _Tags], Record]) -
 def _format(row: Row, wanted: str, path: str) -> Format:
     form = detect(row.columns, wanted)
     seen = listed(row.columns)
+    if form is not None and wanted in form.gives:
+        return form
+    names = ", ".join(f"{json.dumps(old)}: {new}" for old, new in renaming(row.columns, wanted).items())
+    flag = f": --{'prompts' if wanted == PROMPTS else 'data'}.columns '{{{names}}}'" if names else ""
+    hint = f"{NEEDED[wanted]}; the setting `columns` renames columns{flag}"
     if form is None:
-        hint = f"{NEEDED[wanted]}; the setting `columns` renames columns"
         raise DataError(row.where, f"no known format has these columns: {seen}", hint)
-    if wanted not in form.gives:
-        raise DataError(
-            path, f"the format `{form.name}` (columns: {seen}) holds no {wanted}", form.advice + NEEDED[wanted]
-        )
-    return form
+    raise DataError(path, f"the format `{form.name}` (columns: {seen}) holds no {wanted}", form.advice + hint)
 
 
 def _from_sources(rows: list[Row], settings: DataSettings) -> list[Row]:

@@ -104,7 +104,7 @@ def _check_header(header: list[str], path: Path) -> None:
     if not any(name.strip() for name in header):
         raise DataError(str(path), "holds no rows", hint)
     twice = [name for name in header if header.count(name) > 1]
-    if twice or "" in header:
+    if twice or "" in header[1:]:  # the first may have none: that is the index that pandas writes
         told = f"names the column {short(twice[0])} twice" if twice else "has a column without a name"
         raise DataError(f"{path}:1", f"the header {told}: {listed(header)}", hint)
 
