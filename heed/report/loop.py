@@ -13,7 +13,7 @@ from heed.report.differences import settings_tables
 from heed.report.health import notes, together
 from heed.report.read import PAGE, Row, Run, number
 from heed.report.samples import in_order
-from heed.report.sections import frontier_section, of_evaluation, of_reward
+from heed.report.sections import frontier_section, of_evaluation, of_reward, of_text
 from heed.report.single import facts, sample_section
 from heed.report.words import DASH, duration, slug
 
@@ -67,7 +67,8 @@ def page(
     links = [Link(run.name, f"{run.name}/{PAGE}") for run in ordered]
     told = [Note("warning", f"{problem}.") for problem in problems]
     health = [*told, *together({run.name: meant(run) or notes(run, live) for run in ordered})]
-    sentence = "The whole loop: from plain text to a policy that people prefer"
+    begins = "plain text" if any(run.stage == "pretrain" for run in runs) else "demonstrations"
+    sentence = f"The whole loop: from {begins} to a policy that people prefer"
     return Page(name, sentence, loop_facts(ordered, report), health, [part for part in parts if part.blocks], links)
 
 
@@ -144,11 +145,13 @@ def ppo_sections(runs: Sequence[Run]) -> Iterator[Section]:
 
 
 def loop_facts(runs: Sequence[Run], report: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The facts of the first run that are those of all, and how long everything took."""
+    """When the first run began, what is the same for all runs, and how long everything took."""
+    others = [dict(facts(run)) for run in runs[1:]]
     shared = [
         (name, value)
         for name, value in facts(runs[0])
-        if name in ("started", "hardware", "commit", "versions", "command")
+        if name == "started"
+        or (name in ("hardware", "commit", "versions", "command") and all(other.get(name) == value for other in others))
     ]
     memory = number(report.get("peak_memory_mb"))
     total = number(report.get("seconds")) or sum(run.seconds or 0.0 for run in runs)
@@ -158,9 +161,11 @@ def loop_facts(runs: Sequence[Run], report: Mapping[str, Any]) -> list[tuple[str
 
 def _of_the_rest(runs: Sequence[Run]) -> Iterator[Section]:
     for run in runs:
-        if run.stage in ("pretrain", "sft"):
+        if run.stage == "pretrain":
             charts = course.charts(run, course.LOSSES, slug(f"{run.name}-"))
             yield Section(slug(f"{run.name}-loss"), f"{run.name}: loss", [Panels(charts)] if charts else [])
+        if run.stage == "sft":
+            yield from _named(run, list(of_text(run, slug(f"{run.name}-"))))
         if run.stage in ("reward", "evaluate-reward", "score"):
             yield from _named(run, list(of_reward(run, slug(f"{run.name}-"))))
         if run.stage == "evaluate":

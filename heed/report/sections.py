@@ -81,15 +81,14 @@ def of_text(run: Run, prefix: str) -> Iterator[Section]:
 
 def of_evaluation(run: Run, prefix: str) -> Iterator[Section]:
     """Win rates, scores, the frontier, then length, likeness to references, and the alignment tax."""
-    report = run.report
     yield Section(f"{prefix}wins", "Who wins?", list(_wins(run)))
     yield frontier_section([run], {}, prefix)
-    models = in_order(report.get("models", {}))
+    models = in_order(run.report.get("models", {}))
     yield Section(f"{prefix}likeness", "What the answers are like", list(_by_model(models, LIKENESS)))
     tax = [
         *_by_model(models, TAX),
-        figures("Rise over the baseline, plain text, by row", report.get("nats_per_token_rise", {}), reference=0.0),
-        figures("Rise, reference answers, by answer", report.get("reference_nats_rise", {}), reference=0.0),
+        figures("Rise over the baseline, plain text, by row", run.report.get("nats_per_token_rise", {}), reference=0.0),
+        figures("Rise, reference answers, by answer", run.report.get("reference_nats_rise", {}), reference=0.0),
         *_benchmarks(models),
     ]
     yield Section(f"{prefix}tax", "Alignment tax", [table for table in tax if table.figures])
@@ -105,8 +104,7 @@ def _by_model(models: Mapping[str, Any], told: Mapping[str, tuple[str, str]]) ->
 
 def _benchmarks(models: Mapping[str, Any]) -> Iterator[FigureTable]:
     """A table for each public benchmark."""
-    names = dict.fromkeys(name for found in models.values() for name in found.get("benchmarks", {}))
-    for name in names:
+    for name in dict.fromkeys(name for found in models.values() for name in found.get("benchmarks", {})):
         yield figures(name, {model: found.get("benchmarks", {}).get(name) for model, found in models.items()})
 
 
@@ -222,9 +220,12 @@ def _calibration(run: Run, prefix: str) -> Iterator[Block]:
                       note="On the diagonal it is as sure as it is right; under it, surer. Pairs of a prompt are not "
                            "independent: the true intervals are wider.")  # fmt: skip
         yield Panels([chart])
-    named = {"calibration error": told.get("ece"), "best temperature": told.get("temperature")}
-    if any(is_figure(value) for value in named.values()):
-        yield figures("Calibration", named, "A temperature over 1: too sure; under 1: not sure enough.")
+    note = "What its scores should be divided by. Over 1: too sure; under 1: not sure enough."
+    tables = (
+        figures("Calibration error", {"mean distance from the diagonal": told.get("ece")}),
+        figures("Best temperature", {"temperature": told.get("temperature")}, note, 1.0),
+    )
+    yield from (table for table in tables if table.figures)
 
 
 def _wins(run: Run) -> Iterator[Block]:
