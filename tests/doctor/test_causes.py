@@ -152,6 +152,8 @@ class TestSettle:
         assert ids(settle([fit, scorer, self.numbers])) == ["NK8"]
         apart = finding("NK8", "x", test="T2", toggle="positions", gap=0.5, column="policy_logprobs", apart=True)
         assert ids(settle([fit, apart, self.numbers])) == ["NK2", "NK8"]  # the tokens were weighed by exact logits
+        exact = finding("NK1", "x", fits="top_k=5", exact=True, tests={"T7": {}})
+        assert ids(settle([exact, scorer])) == ["NK1", "NK8"]  # it gives the sampler's own numbers
 
     def test_scores_that_differ_from_themselves_explain_every_comparison(self) -> None:
         dropout = finding("NK6", "x", test="T3")
@@ -159,6 +161,8 @@ class TestSettle:
         assert ids(settle([*others, dropout])) == ["NK6"]
         assert ids(settle([*others, finding("NK6", "x", test="T4", toggle="dropout", gap=0.3)])) == ["NK6"]
         assert ids(settle([*others, dropout, finding("NK10", "x", test="T12")])) == ["NK6", "NK10"]
+        exact_scoring = finding("NK8", "x", test="T4", apart=True)  # has no dropout in it
+        assert ids(settle([*others, dropout, exact_scoring])) == ["NK6", "NK8"]
 
     def test_a_warning_that_explains_the_numbers_leaves_no_symptom(self) -> None:
         newer = finding("NK19", "x", test="T2", toggle="weights", gap=0.1)

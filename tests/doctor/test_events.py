@@ -26,6 +26,8 @@ def test_text_before_a_token_has_neither_padding_nor_what_follows(context: Conte
     assert before.tolist() == [[-1, 3, 4, -1, -1, -1], [-1, 3, 4, 3, 4, -1], [2, 2, 2, -1, -1, -1]]
     assert columns.tolist() == [3, 5, 3]
     assert context.positions(torch.arange(4)).tolist() == [0, 1, 2, 0]
+    drawn, _ = context.before(torch.tensor([0, 2, 3]), responses=True)
+    assert drawn.tolist() == [[-1] * 6, [-1, -1, -1, 3, 4, -1], [-1] * 6]  # without what was asked
 
 
 def test_sets(context: Context) -> None:

@@ -42,7 +42,7 @@ AT_AND_OVER = {
     "H3": ("value__explained_variance", [-1.0] * 9 + [0.0], [-1.0] * 9 + [-0.01]),
     "H9": ("length__mean", [20.0] * 5 + [10.0] * 3, [20.0] * 5 + [9.9] * 3),
     "H11": ("text__distinct_2", [0.4] * 5 + [0.2] * 3, [0.4] * 5 + [0.19] * 3),
-    "H12": ("text__repeated_2", [0.0] * 5 + [0.15] * 3, [0.0] * 5 + [0.16] * 3),
+    "H12": ("text__repeated_2", [0.1] * 5 + [0.25] * 3, [0.1] * 5 + [0.26] * 3),
 }
 
 
@@ -60,6 +60,7 @@ def test_a_score_that_nothing_ranked_had() -> None:
     spread, before = [0.5] * 5 + [9.0] * 8, [1.0] * 5 + [2.0] * 5
     assert ids(rows(score__mean=[*before, 3.0, 3.0, 3.0], score__sd=spread)) == []
     assert ids(rows(score__mean=[*before, 2.9, 3.0, 3.2], score__sd=spread)) == ["H14"]
+    assert ids(rows(score__mean=[*before, 2.0, 2.0, 3.2], score__sd=spread)) == []  # one step is not enough
     held_out = rows(score__mean=[*before, 2.0, 2.0, 2.0], score__sd=spread)
     assert ids([*held_out[:-1], {**held_out[-1], "validation/score": 3.0}]) == []
     assert ids([*held_out[:-1], {**held_out[-1], "validation/score": 3.1}]) == ["H14"]

@@ -93,11 +93,11 @@ def test_files_without_rows_are_told(tmp_path: Path) -> None:
 
 
 def test_several_ends_of_text(tmp_path: Path) -> None:
-    rows = [{**ROW, "eos_id": [9, 0], "response_ids": ids} for ids in ([7, 8, 0], [9, 4, 4], [7, 8, 4])]
+    rows = [{**ROW, "eos_id": [9, 0], "response_ids": ids} for ids in ([7, 8, 0], [9, 4, 4], [7, 8, 4], [0, 4, 4])]
     found = read(tmp_path, *rows)
     assert found.eos == (0, 9)
-    # the second row ends at once; what its mask counts after that is not written
-    assert found.written.sum(1).tolist() == [3, 1, 3]
+    # the second and the last row end at once; what their masks count after that is not written
+    assert found.written.sum(1).tolist() == [3, 1, 3, 1]
     assert read(tmp_path, {**ROW, "eos_id": None}).eos == ()
 
 
@@ -106,6 +106,8 @@ def test_a_row_that_counts_nothing_is_left_out(tmp_path: Path) -> None:
     assert (found.left_out, len(found.responses)) == (1, 2)
     assert found.counted.tolist() == [[True, True, True], [True, True, False]]
     assert found.written.tolist() == [[True, True, True], [True, True, True]]  # the end was drawn all the same
+    cut = read(tmp_path, {**ROW, "mask": [1, 0, 0]})
+    assert cut.written.tolist() == [[True, False, False]]  # an end that is not the next token is not the mask's
 
 
 def test_a_hole_in_a_mask_is_no_end(tmp_path: Path) -> None:

@@ -74,6 +74,12 @@ def test_a_setting_by_hand(one: Suspect, wanted: list[float]) -> None:
     assert drawn(one, last=piece([3], [2, 2, 1])) == wanted  # before the last token stands 3 2 2
 
 
+def test_a_nucleus_ends_at_the_token_that_gives_its_share() -> None:
+    text = piece([3], [2, 2, 1])
+    share = float(text.logits.softmax(-1).sort(dim=1, descending=True).values.cumsum(1)[-1, 1])  # 0.4 + 0.3 as rounded
+    assert drawn(Suspect("NK1", f"top_p={share}"), last=text) == shares(0, 0.4, 0.3, 0)
+
+
 def test_ngrams() -> None:
     text = piece([1, 2], [3, 1, 2])  # before the last token: 1 2 3 1; then 2 would repeat `1 2`
     assert drawn(suspect("no_repeat_ngram_size", 2), last=text) == shares(0.1, 0.4, 0, 0.2)
@@ -86,13 +92,13 @@ def test_the_temperature_of_the_scorer_comes_after_penalties_and_before_cuts() -
     cold = piece([3], [2, 2, 1], temperature=0.5)
     assert drawn(last=cold) == shares(0.01, 0.16, 0.09, 0.04)
     assert drawn(suspect("repetition_penalty", 2.0), last=cold) == shares(0.01, 0.16, 0.0081, 0.0016)
-    # of 0.033, 0.533, 0.3 and 0.133 the first two hold 0.83
-    assert drawn(suspect("top_p", 0.7), last=cold) == shares(0, 0.16, 0.09, 0)
+    # of 0.033, 0.533, 0.3 and 0.133 two hold 0.83; of 0.1, 0.4, 0.3 and 0.2 two would hold 0.7
+    assert drawn(suspect("top_p", 0.8), last=cold) == shares(0, 0.16, 0.09, 0)
     assert drawn(suspect("temperature", 1.0), last=cold) == shares(0.1, 0.4, 0.3, 0.2)
 
 
 def test_settings_at_once_act_in_their_order() -> None:
-    both = suspect("top_p", 0.7), suspect("temperature", 0.5)
+    both = suspect("top_p", 0.8), suspect("temperature", 0.5)
     for order in (both, both[::-1]):
         assert drawn(*order, last=piece([3], [2, 2, 1])) == shares(0, 0.16, 0.09, 0)
     penalised = suspect("top_k", 2), suspect("repetition_penalty", 2.0)  # 2 and 3 fall behind 0

@@ -126,3 +126,5 @@ def test_a_chart_goes_on(tmp_path: Any) -> None:
         '{"step": 1, "id": "NK16", "severity', '{"step": 2, "id": "NK16", "severity']  # fmt: skip
     assert again.summary()["findings"] == {"NK16": {"severity": "warning", "count": 2, "first_step": 1}}
     assert (again.outcomes()["T0"], again.outcomes()["T2"], again.outcomes()["T5"]) == (CONSTRUCTED, "failed", "passed")
+    again.take(3, {"T2": []})
+    assert again.outcomes()["T2"] == "failed"  # that it passed once does not undo that it failed

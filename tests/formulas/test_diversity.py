@@ -42,6 +42,12 @@ def test_self_bleu_by_hand():
     assert self_bleu(["a b c d e", "v w x y z"] * 2).estimate < 10
 
 
+def test_self_bleu_of_texts_that_have_no_4_grams():
+    assert self_bleu(["yes it is"] * 4).estimate == pytest.approx(100.0)  # one, two and three words together all match
+    # "a b" with "a c" as its only reference: 1 of 2 words; 0 of 1 pairs is smoothed to a half
+    assert self_bleu(["a b", "a c"] * 2).estimate == pytest.approx(100 * (1 / 2 * 1 / 2) ** (1 / 2))
+
+
 def test_the_seed_reaches_the_interval():
     texts = [f"{'x ' * (i % 7 * (i // 10))}{i}" for i in range(120)]
     for measure in (lambda seed: distinct(texts, 1, seed), lambda seed: self_bleu(texts, seed)):
