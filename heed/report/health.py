@@ -33,7 +33,13 @@ def state(run: Run, live: bool = False) -> Iterator[Note]:
     tests = _outcomes(run)
     passed, failed = ([name for name, told in tests.items() if told == one] for one in ("passed", "failed"))
     if failed:
-        yield Note("grave", f"{len(failed)} of the doctor's tests failed: {', '.join(failed)}.")
+        told: dict[str, set[str]] = {name: set() for name in failed}
+        for row in run.findings:
+            if isinstance(evidence := row.get("evidence"), dict) and evidence.get("test") in told:
+                told[evidence["test"]].add(str(row.get("severity")))
+        mild = all(severities == {"warning"} for severities in told.values())
+        words = "failed, with no more than a warning" if mild else "failed"
+        yield Note("warning" if mild else "grave", f"{len(failed)} of the doctor's tests {words}: {', '.join(failed)}.")
     elif passed:
         untested = len(tests) - len(passed)
         rest = f" {untested} could not be made." if untested else ""

@@ -165,6 +165,22 @@ def test_health_says_what_the_figures_say(write_run: Write, report: dict[str, An
     assert page.level == min((note.level for note in page.notes), key=("grave", "warning", "good", "told").index)
 
 
+@pytest.mark.parametrize(
+    ("severities", "level"), [(("warning", "warning"), "warning"), (("warning", "error"), "grave"), ((), "grave")]
+)
+def test_a_failed_test_is_as_grave_as_what_it_found(write_run: Write, severities: tuple[str, ...], level: str) -> None:
+    findings = [
+        {"step": step, "id": "NK16", "severity": severity, "message": "m", "hint": "h", "evidence": {"test": "T2"}}
+        for step, severity in enumerate(severities, start=1)
+    ]
+    other = {"step": 1, "id": "H5", "severity": "error", "message": "m", "hint": "h", "evidence": {}}
+    tests = {"T2": "failed", "T3": "passed"}
+    page = page_of(
+        write_run("ppo", ppo_settings(), [ppo_row(1)], findings=[*findings, other], report={"doctor": {"tests": tests}})
+    )
+    assert [note.level for note in page.notes if "doctor's tests" in note.sentence] == [level]
+
+
 def test_findings_are_told_once_with_their_count_and_what_to_do(write_run: Write) -> None:
     findings = [
         {"step": step, "id": "H5", "severity": "warning", "message": f"KL {step} nats", "hint": "raise kl_coef"}
