@@ -53,6 +53,7 @@ class Cleaning:
     too_long: int
     refused: int = 0
     firsts: dict[str, str] = field(default_factory=dict)
+    refusal: str = ""  # why the first refused prompt was
 
     @property
     def kept(self) -> int:
@@ -72,7 +73,10 @@ class Cleaning:
             "refused": "that cannot be written",
         }
         told = [f"{count:,} {words[name]}{self._first(name)}" for name, count in self.counts.items()]
-        return f"kept {self.kept:,} of {self.read:,} prompts; dropped {', '.join(told if self.refused else told[:3])}"
+        why = f": {self.refusal}" if self.refusal else ""
+        return (
+            f"kept {self.kept:,} of {self.read:,} prompts; dropped {', '.join(told if self.refused else told[:3])}{why}"
+        )
 
     def _first(self, name: str) -> str:
         return f" (first at {self.firsts[name]})" if self.firsts.get(name) else ""
@@ -108,6 +112,7 @@ def clean(
     report = Cleaning(
         len(records),
         firsts={name: gone.rows[0][1] for name, gone in steps if gone},
+        refusal=next((why for why, _ in steps[0][1]), ""),
         **{name: len(gone) for name, gone in steps},
     )
     if dropped is not None:

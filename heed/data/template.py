@@ -12,7 +12,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, TemplateSyntaxError
 
 from heed.data.special import broken_up, special_tokens, start_of_text
 from heed.data.transcripts import ASSISTANT, HUMAN, parse_dialogue
@@ -224,6 +224,12 @@ class ChatTemplate(Template):
         self._tokenizer = tokenizer
         self.chat_template = tokenizer.get_chat_template()
         self._special = special_tokens(tokenizer)
+        try:
+            self.render((Turn("user", "Hi"),))
+        except Refused as refused:
+            if isinstance(refused.__cause__, TemplateSyntaxError):
+                told = f"the model's chat template is damaged: {refused.why}"
+                raise ConfigError("template: chat", told, "mend it, or use dialogue or alpaca") from None
 
     @property
     def content(self) -> str:
@@ -251,6 +257,7 @@ class Refused(DataError):
     def __init__(self, why: str) -> None:
         told = f"the model's chat template refuses a prompt: {why}"
         super().__init__("template: chat", told, "leave such rows out, or train with `template: dialogue`")
+        self.why = why
         self.reason = f"prompts that the model's chat template refuses ({why})"
 
 

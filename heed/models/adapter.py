@@ -12,7 +12,8 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from peft import LoraConfig
+from peft import AdaptionPromptConfig, LoraConfig, PromptLearningConfig
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.tuners.lora import LoraLayer
 from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 from torch import nn
@@ -48,7 +49,8 @@ def adapter_config(checkpoint: Checkpoint, head: bool) -> LoraConfig:
     with it. Raises `CheckpointError` where heed would not reproduce it."""
     found = read_json(Path(checkpoint.path) / ADAPTER)
     if why := _beyond(found, head):
-        raise CheckpointError(checkpoint.name, f"its adapter {why}, which is not reproduced here", HINT)
+        hint = HINT if _can_be_merged(found) else "give its base model, or a LoRA adapter of that"
+        raise CheckpointError(checkpoint.name, f"its adapter {why}, which is not reproduced here", hint)
     return LoraConfig(**{name: found[name] for name in UNDERSTOOD & found.keys()})
 
 
@@ -119,6 +121,12 @@ def _beyond(found: dict[str, Any], head: bool) -> str | None:
         if name not in UNDERSTOOD | SAYS_NOTHING and value not in (None, False, [], {}, ordinary.get(name)):
             return f"has {name}={value!r}"
     return None
+
+
+def _can_be_merged(found: dict[str, Any]) -> bool:
+    """Does the adapter change weights? One that adds tokens or layers cannot be merged."""
+    config = PEFT_TYPE_TO_CONFIG_MAPPING.get(found.get("peft_type"))
+    return config is not None and not issubclass(config, PromptLearningConfig | AdaptionPromptConfig)
 
 
 def _misfit(model: PreTrainedModel, module: str, matrix: str, shape: list[int]) -> str | None:

@@ -130,7 +130,8 @@ def _base(name: str, directory: Path) -> str:
     """The model that an adapter changes, which must be there."""
     base = read_json(directory / ADAPTER).get("base_model_name_or_path")
     if not base:
-        raise CheckpointError(name, f"{ADAPTER} names no base model", "train the adapter again")
+        hint = f"write the name or the directory of its base as base_model_name_or_path into {directory / ADAPTER}"
+        raise CheckpointError(name, f"{ADAPTER} names no base model", hint)
     if not (directory / ADAPTER_WEIGHTS).is_file():
         raise CheckpointError(name, f"holds {ADAPTER} without {ADAPTER_WEIGHTS}", "copy or train the adapter again")
     if not Path(base).is_dir():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -20,6 +21,7 @@ from transformers import (
 )
 
 from heed.errors import CheckpointError
+from heed.models.checkpoint import open_checkpoint
 from heed.models.load import context_length, from_pretrained
 from heed.models.vocabulary import check_vocabulary, unused_entry
 
@@ -38,6 +40,9 @@ class ExternalReward:
     @classmethod
     def load(cls, name: str, form: str, batch: int, device: torch.device) -> ExternalReward:
         """Raises `CheckpointError` if the model is not there or gives more than one number."""
+        if Path(name).is_dir() and open_checkpoint(name).is_adapter:
+            hint = f"give it as reward_model, or give what `heed export {name} --merge --output DIR` writes"
+            raise CheckpointError(name, "is an adapter, not a whole classifier", hint)
         model: PreTrainedModel
         model, told = from_pretrained(
             AutoModelForSequenceClassification.from_pretrained, name, output_loading_info=True

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -22,10 +20,14 @@ from heed.errors import CheckpointError
 from heed.models.checkpoint import ADAPTER
 from heed.models.files import read_json
 from heed.models.vocabulary import check_vocabulary, has_pad, pad_entry
+from heed.words import reason
 
 Loaded = TypeVar("Loaded")
 
-TOKENIZERS = ("tokenizer_config.json", "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+TOKENIZERS = (
+    "tokenizer_config.json", "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model",
+    "sentencepiece.bpe.model", "tekken.json",
+)  # fmt: skip
 """Files of which a directory has one at least if it holds a tokenizer."""
 
 
@@ -33,12 +35,17 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """A tokenizer whose pad token is an entry that the model has an embedding for, and not EOS; embeddings never grow.
 
     `name` is what the model is called by: of an adapter without a tokenizer the base's is read. Raises
-    `CheckpointError` where text could become a token that the model has no embedding for.
+    `CheckpointError` where there is none, and where text could become a token that the model has no embedding for.
     """
     directory = Path(name)
     base = read_json(directory / ADAPTER).get("base_model_name_or_path") if (directory / ADAPTER).is_file() else None
-    own = not base or any((directory / file).is_file() for file in TOKENIZERS)
-    tokenizer: PreTrainedTokenizerBase = from_pretrained(AutoTokenizer.from_pretrained, name if own else str(base))
+    found = any((directory / file).is_file() for file in TOKENIZERS)
+    if directory.is_dir() and not found and not base:
+        hint = f"save that of the model it was made from: AutoTokenizer.from_pretrained(…).save_pretrained({name!r})"
+        raise CheckpointError(name, "holds no tokenizer", hint)
+    tokenizer: PreTrainedTokenizerBase = from_pretrained(
+        AutoTokenizer.from_pretrained, name if found or not base else str(base)
+    )
     if tokenizer.eos_token_id is None:
         raise CheckpointError(
             name, "its tokenizer has no end-of-text token", "set `eos_token` in tokenizer_config.json"
@@ -51,8 +58,14 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
 
 def load_config(name: str) -> PreTrainedConfig:
-    """The architecture of a model, without its weights."""
-    return from_pretrained(AutoConfig.from_pretrained, name)
+    """The architecture of a model, without its weights. Raises `CheckpointError` where these are quantised: adapters,
+    merging and the comparison with the stock logits need them as they are."""
+    config: PreTrainedConfig = from_pretrained(AutoConfig.from_pretrained, name)
+    if quantised := getattr(config, "quantization_config", None):
+        kind = quantised.get("quant_method") if isinstance(quantised, dict) else type(quantised).__name__
+        told = f"its weights are quantised ({kind}), which is not reproduced here"
+        raise CheckpointError(name, told, "give the model that it was made from, in bfloat16, float16 or float32")
+    return config
 
 
 def parameter_count(name: str) -> int:
@@ -117,9 +130,17 @@ def from_pretrained(load: Callable[..., Loaded], name: str, **options: Any) -> L
         return load(name, **options)
     except torch.OutOfMemoryError:
         raise
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
-        raise CheckpointError(
-            name,
-            f"cannot be loaded: {next(iter(str(error).strip().splitlines()), type(error).__name__)}",
-            "give the directory of a model, or a hub name while online (or with the model in the hub cache)",
-        ) from None
+    except Exception as error:  # noqa: BLE001 — the files are somebody's: what a loader trips over is told, whatever it is
+        kind = "" if isinstance(error, OSError | ValueError | RuntimeError) else f"{type(error).__name__}: "
+        whose = "its tokenizer " if load == AutoTokenizer.from_pretrained else ""
+        raise CheckpointError(name, f"{whose}cannot be loaded: {kind}{reason(error)}", _way_out(name, error)) from None
+
+
+def _way_out(name: str, error: Exception) -> str:
+    if "custom code" in str(error):
+        return "code that comes with a model is not run here; docs/architectures.md lists what is read without"
+    if isinstance(error, ImportError):
+        return "install what is missing, or give a model that does not need it"
+    if Path(name).is_dir():
+        return "are its files whole, and of one model? copy or save them again; does stock transformers load them?"
+    return "give the directory of a model, or a hub name while online (or with the model in the hub cache)"

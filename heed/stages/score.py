@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from heed.data.encode import EncodedRanking, encode_rankings
+from heed.data.encode import EncodedRanking, RankingReport, encode_rankings
 from heed.data.files import read_rows
 from heed.data.rankings import ranking_set
 from heed.data.sources import read_rankings
@@ -53,7 +53,7 @@ def run(settings: ScoreSettings) -> Path:
         encoded, lost = encode_rankings(judged, template, tokenizer, room)
         texts = different_texts([row for row in encoded if row is not None])
         if not texts:
-            raise DataError(settings.data.path, f"nothing is left to score: {lost}", "raise `max_tokens`")
+            raise DataError(settings.data.path, f"nothing is left to score: {lost}", _advice(lost))
         options = settings.microbatch_tokens, generator, settings.save_every
         raw = scored_in_steps(run_dir, "score", model, list(texts), *options)
         normalised = {text: model.gain * float(raw[i]) + model.bias for text, i in texts.items()}
@@ -114,6 +114,13 @@ def scored_rows(
             ]
         tags = {"labeler": ranking.labeler, "source": ranking.source, "group": ranking.group}
         yield row | {name: value for name, value in tags.items() if value}
+
+
+def _advice(lost: RankingReport) -> str:
+    """What helps against the reason for which most were lost."""
+    if lost.identical >= max(lost.too_long, lost.refused):
+        return "give prompts with different responses: sample several at a temperature above 0"
+    return "raise `max_tokens`" if lost.too_long >= lost.refused else "give prompts that the model's template takes"
 
 
 def worst_pairs(rows: Sequence[Row]) -> list[Row]:

@@ -22,6 +22,7 @@ from heed.data.encode import (
     encode_texts,
 )
 from heed.data.template import Template
+from heed.errors import ConfigError
 from heed.pocket import generate
 from heed.records import Comparison, Demonstration, Ranking, Turn
 from heed.words import clean
@@ -188,6 +189,15 @@ def test_a_ranking_that_the_chat_template_refuses_is_lost(chat_tokenizer) -> Non
     assert [ranking is None for ranking in encoded] == [False, True]
     assert report.refused == 1
     assert report.reasons == {1: "prompts that the model's chat template refuses (no system)"}
+
+
+def test_a_damaged_chat_template_is_told_as_such(chat_tokenizer) -> None:
+    own = copy.deepcopy(chat_tokenizer)
+    own.chat_template = "{% for message in messages %}{{ message.role }"
+    with pytest.raises(ConfigError, match="chat template is damaged: "):
+        Template.named("chat", own)
+    own.chat_template = "{{ raise_exception('never') }}"  # it refuses, but can be read
+    Template.named("chat", own)
 
 
 def test_a_prompt_without_a_token_has_no_ranking(word_tokenizer) -> None:

@@ -290,7 +290,7 @@ def test_what_the_chat_template_refuses_is_counted(chat_tokenizer, caplog: Any) 
         kept = prompt_set(records, LONG, template, own, 300, 20, "training", dropped)
     assert kept.records == [records[0], records[2]]
     assert "training: kept 2 of 3 prompts" in caplog.text
-    assert "1 that cannot be written (first at p.jsonl:1)" in caplog.text
+    assert "1 that cannot be written (first at p.jsonl:1): prompts that the model's" in caplog.text
     reason = "prompts that the model's chat template refuses (System role not supported)"
     assert list(dropped) == [(reason, "p.jsonl:1")]
     with pytest.raises(DataError, match="more than half") as caught:

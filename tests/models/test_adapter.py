@@ -129,6 +129,18 @@ def test_an_adapter_that_is_no_lora(llama: Path, tmp_path: Path, kind: str, conf
     refused(adapter(llama, tmp_path, config), llama, f"is of the type {kind}")
 
 
+@pytest.mark.parametrize(("kind", "config"), OTHER_KINDS.items(), ids=OTHER_KINDS)
+def test_merging_is_advised_where_it_can_be_done(
+    llama: Path, tmp_path: Path, kind: str, config: peft.PeftConfig
+) -> None:
+    found = open_checkpoint(str(adapter(llama, tmp_path, config)))
+    with pytest.raises(CheckpointError) as told:
+        Trunk.load(found, torch.float32, CPU).attach("policy", found)
+    base = AutoModelForCausalLM.from_pretrained(llama)
+    mergeable = hasattr(peft.PeftModel.from_pretrained(base, tmp_path).base_model, "merge_and_unload")
+    assert ("merge_and_unload" in told.value.hint) == mergeable
+
+
 def test_a_setting_that_a_later_peft_invented(llama: Path, tmp_path: Path) -> None:
     file = adapter(llama, tmp_path) / "adapter_config.json"
     told = json.loads(file.read_text())

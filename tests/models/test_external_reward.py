@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch.testing import assert_close
 from transformers import (
+    AutoModelForCausalLM,
     BertConfig,
     BertForSequenceClassification,
     GPT2Config,
@@ -19,6 +22,7 @@ from transformers import (
 from heed.errors import CheckpointError
 from heed.models.external_reward import ExternalReward
 
+CPU = torch.device("cpu")
 WORDS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
 WORDS += ["red", "green", "blue", "what", "colour", "is", "the", "sky", "no", "yes", "it"]
 
@@ -154,3 +158,14 @@ def test_robertas_positions_begin_after_its_pad_tokens(tmp_path: Path) -> None:
     external = ExternalReward.load(str(path), "text", 2, torch.device("cpu"))
     assert external.longest == 12
     assert external.score_texts(["what colour is the sky " * 9], [""]).isfinite().all()
+
+
+def test_an_adapter_is_no_classifier_and_the_hint_says_what_is(tiny_directory: Path, tmp_path: Path) -> None:
+    base = AutoModelForCausalLM.from_pretrained(tiny_directory)
+    get_peft_model(base, LoraConfig(target_modules=["c_attn"])).save_pretrained(tmp_path)
+    config = tmp_path / "adapter_config.json"
+    told = json.loads(config.read_text()) | {"base_model_name_or_path": str(tiny_directory)}
+    config.write_text(json.dumps(told))
+    with pytest.raises(CheckpointError, match="is an adapter, not a whole classifier") as caught:
+        ExternalReward.load(str(tmp_path), "text", 4, CPU)
+    assert f"heed export {tmp_path} --merge" in caught.value.hint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from heed.errors import CheckpointError
 from heed.models.checkpoint import open_checkpoint, write_metadata
+from heed.models.load import load_config, load_tokenizer
 from heed.models.roles import Shelf
 from heed.models.scalar_head import RewardModel, new_head, save_scalar
 from heed.models.trunk import Trunk
@@ -82,3 +84,44 @@ def test_weights_in_torchs_own_format(tiny_directory: Path, tmp_path: Path) -> N
     with pytest.raises(CheckpointError) as told:
         Trunk.load(open_checkpoint(str(path)), torch.float32, CPU)
     assert str(told.value).count("\n") == 1
+
+
+def test_a_model_without_a_tokenizer_is_told_and_the_hint_works(tiny_directory: Path, tmp_path: Path) -> None:
+    bare = Path(shutil.copytree(tiny_directory, tmp_path / "bare"))
+    for file in bare.glob("*tok*"):
+        file.unlink()
+    with pytest.raises(CheckpointError, match="holds no tokenizer") as told:
+        load_tokenizer(str(bare))
+    assert f".save_pretrained({str(bare)!r})" in told.value.hint
+    AutoTokenizer.from_pretrained(tiny_directory).save_pretrained(bare)
+    assert load_tokenizer(str(bare)).eos_token_id == load_tokenizer(str(tiny_directory)).eos_token_id
+
+
+@pytest.mark.parametrize("content", [{}, {"model": {"type": "Tomorrow"}}, {"model": 3, "added_tokens": []}])
+def test_a_tokenizer_that_no_library_reads(tiny_directory: Path, tmp_path: Path, content: dict[str, object]) -> None:
+    odd = Path(shutil.copytree(tiny_directory, tmp_path / "odd"))
+    (odd / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match="its tokenizer cannot be loaded: ") as told:
+        load_tokenizer(str(odd))
+    assert "copy or save them again" in told.value.hint
+
+
+@pytest.mark.parametrize("method", ["bitsandbytes", "gptq", "awq", "fp8", "of tomorrow"])
+def test_quantised_weights_are_refused_before_anything_is_loaded(
+    tiny_directory: Path, tmp_path: Path, method: str
+) -> None:
+    packed = Path(shutil.copytree(tiny_directory, tmp_path / "packed"))
+    config = json.loads((packed / "config.json").read_text())
+    packing = {"quant_method": method, "load_in_4bit": True, "bits": 4}
+    (packed / "config.json").write_text(json.dumps(config | {"quantization_config": packing}))
+    with pytest.raises(CheckpointError, match=f"quantised \\({method}\\)"):
+        load_tokenizer(str(packed))
+
+
+def test_a_model_that_brings_its_own_code(tiny_directory: Path, tmp_path: Path) -> None:
+    own = Path(shutil.copytree(tiny_directory, tmp_path / "own"))
+    code = {"model_type": "tomorrow", "auto_map": {"AutoConfig": "configuration_x.XConfig"}}
+    (own / "config.json").write_text(json.dumps(json.loads((own / "config.json").read_text()) | code))
+    with pytest.raises(CheckpointError, match="custom code") as told:
+        load_config(str(own))
+    assert "is not run here" in told.value.hint

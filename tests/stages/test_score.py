@@ -13,7 +13,7 @@ import torch
 from heed import cli
 from heed.data.encode import encode_prompt, encode_response
 from heed.data.template import Template
-from heed.errors import ConfigError
+from heed.errors import ConfigError, DataError
 from heed.labeling.queue import open_labels
 from heed.labeling.store import tasks
 from heed.models.roles import Shelf
@@ -137,3 +137,15 @@ def test_the_worst_pairs_go_back_to_the_labels(
 def test_nothing_to_score_is_told(trained: RewardSettings) -> None:
     with pytest.raises(ConfigError, match="nothing to score is named"):
         score.run(ScoreSettings(model=trained.output, output="run"))
+
+
+@pytest.mark.parametrize(
+    ("responses", "helps"), [(["a", "a"], "a temperature above 0"), (["a " * 60, "b " * 60], "raise `max_tokens`")]
+)
+def test_the_hint_is_of_the_reason_for_which_all_are_lost(
+    trained: RewardSettings, tmp_path: Path, responses: list[str], helps: str
+) -> None:
+    data = write(tmp_path / "c.jsonl", [{"prompt": "q", "responses": responses, "finished": [True] * 2}] * 3)
+    with pytest.raises(DataError, match="nothing is left to score") as caught:
+        score.run(ScoreSettings(model=trained.output, data=data, output=str(tmp_path / "run"), max_tokens=24))
+    assert helps in caught.value.hint
