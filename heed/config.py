@@ -39,6 +39,9 @@ class _Given:
         return f"--{'.'.join(name)}"
 
 
+DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
+
+
 def load(model: type[Model], arguments: Sequence[str], section: str = "", positional: str = "") -> Model:
     """Settings of one stage from its command line: a recipe first, if any, then flags that override it.
 
@@ -46,6 +49,11 @@ def load(model: type[Model], arguments: Sequence[str], section: str = "", positi
     `positional` names a setting that takes leading arguments that are not `.yaml` files (`heed chat A B`), or any,
     where the settings have a `set` of their own (`heed doctor RECIPE.yaml`). Raises ConfigError for mistakes.
     """
+    for argument in arguments:
+        name = argument.lstrip(DASHES + "-")
+        if argument[:1] in DASHES and name[:1].isalpha() and not any(map(str.isspace, name)):
+            told = "begins with a dash that is no hyphen, as word processors and web pages write it"
+            raise ConfigError(argument, told, f"write --{name}")
     leading, flags = _split(arguments)
     own = "set" in model.model_fields  # then it is no group of variables
     is_yaml = bool(leading) and leading[0].endswith((".yaml", ".yml"))

@@ -14,7 +14,8 @@ class HeedError(Exception):
         self.where, self.what, self.hint = where, what, hint
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}\nhint: {self.hint}"
+        where = self.where.replace("\n", "\\n")  # a name that was pasted with its line end
+        return f"{where}: {self.what}\nhint: {self.hint}"
 
 
 class ConfigError(HeedError):

@@ -157,6 +157,18 @@ FLAGS = {
 
 
 class TestMistakes:
+    @pytest.mark.parametrize("dash", config.DASHES)
+    def test_a_dash_of_a_word_processor(self, dash: str) -> None:
+        """As commands look after they went through a chat or a document."""
+        with pytest.raises(ConfigError, match="no hyphen") as told:
+            config.load(PPOSettings, [*NEEDED, f"{dash}steps", "3"])
+        assert told.value.hint == "write --steps" and told.value.where == f"{dash}steps"
+        words = f"{dash} is a dash"
+        assert config.load(ChatSettings, [words], positional="models").models == (words,)
+
+    def test_a_name_with_a_line_end_is_told_in_two_lines(self) -> None:
+        assert str(ConfigError("a\n", "is not there", "look again")) == "a\\n: is not there\nhint: look again"
+
     @pytest.mark.parametrize(("text", "where", "what", "hint"), FILES.values(), ids=FILES)
     def test_in_a_recipe(self, tmp_path: Path, text: str, where: str, what: str, hint: str) -> None:
         error = mistake(SFTSettings, recipe(tmp_path, text))

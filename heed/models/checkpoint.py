@@ -138,7 +138,11 @@ def _base(name: str, directory: Path) -> str:
         if _is_path(base):
             hint = f"put it back, or write its new place into {directory / ADAPTER}"
             raise CheckpointError(name, f"its base model is not at {base} any more", hint)
-        fetched(base, MARKS)
+        try:
+            fetched(base, MARKS)
+        except CheckpointError as error:
+            hint = f"write where it is, from / on, into {directory / ADAPTER}; or be online, if it is on the hub"
+            raise CheckpointError(name, f"its base model {base} {error.what}", hint) from None
     elif (Path(base) / ADAPTER).is_file():
         told = f"its base model {base} is an adapter itself"
         raise CheckpointError(

@@ -214,3 +214,19 @@ def refused(path: Path, base: Path, match: str) -> None:
         trunk.attach("policy", open_checkpoint(str(path)))
     assert str(told.value).count("\n") == 1
     assert all(torch.equal(weight, before[name]) for name, weight in trunk.plain_state().items() if name in before)
+
+
+@pytest.mark.parametrize("base", ["llama", "models/llama"])
+def test_a_base_by_a_relative_name_is_looked_for_and_the_hint_names_the_file(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str
+) -> None:
+    """As peft writes it where the base was given so; the command runs elsewhere."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    config = adapter(llama, tmp_path) / "adapter_config.json"
+    told = json.loads(config.read_text())
+    config.write_text(json.dumps({**told, "base_model_name_or_path": base}))
+    with pytest.raises(CheckpointError, match=f"its base model {base} ") as caught:
+        open_checkpoint(str(tmp_path))
+    assert caught.value.where == str(tmp_path) and str(config) in caught.value.hint
+    config.write_text(json.dumps({**told, "base_model_name_or_path": str(llama)}))
+    assert open_checkpoint(str(tmp_path)).base == str(llama)
