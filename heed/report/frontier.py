@@ -37,9 +37,11 @@ def frontier(runs: Sequence[Run], gold: Mapping[str, Any], prefix: str = "") -> 
     missing = [
         f"{run.name} was judged by another reward model." for run in runs if run.stage in READERS and run not in alike
     ]
+    several = sum(run.stage == "evaluate" for run in alike) > 1  # on other prompts each: they are told apart
     for run in alike:
+        own = f", {run.name}" if several and run.stage == "evaluate" else ""
         for judge, lines in READERS[run.stage](run, gold).items():
-            found[judge] += lines
+            found[judge] += [replace(line, name=f"{line.name}{own}") for line in lines]
     _add_sft(found, alike)
     missing += [told for run in alike if run.stage == "best-of-n" and (told := _no_ceiling(run))]
     if sum(len(line.known) for line in found[PROXY]) < 2:
@@ -200,7 +202,7 @@ def _add_sft(found: Found, runs: Sequence[Run]) -> None:
     """The SFT model as PPO's held-out prompts saw it, at KL 0, unless an evaluation has it on more prompts."""
     for judge, name in REPORTED.items():
         told = [run.report[name]["before"] for run in runs if run.stage == "ppo" and "before" in _of(run, name)]
-        if told and not any(line.name == "sft" for line in found[judge]):
+        if told and not any(_whose(line) == "sft" for line in found[judge]):
             found[judge].append(_point("sft", 0.0, told[0]))
     after = [
         (run, run.report["score"]["after"])

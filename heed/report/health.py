@@ -35,8 +35,8 @@ def state(run: Run, live: bool = False) -> Iterator[Note]:
     if failed:
         told: dict[str, set[str]] = {name: set() for name in failed}
         for row in run.findings:
-            if isinstance(evidence := row.get("evidence"), dict) and evidence.get("test") in told:
-                told[evidence["test"]].add(str(row.get("severity")))
+            if isinstance(evidence := row.get("evidence"), dict) and str(evidence.get("test")) in told:
+                told[str(evidence["test"])].add(str(row.get("severity")))
         mild = all(severities == {"warning"} for severities in told.values())
         words = "failed, with no more than a warning" if mild else "failed"
         yield Note("warning" if mild else "grave", f"{len(failed)} of the doctor's tests {words}: {', '.join(failed)}.")

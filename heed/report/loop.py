@@ -61,7 +61,7 @@ def page(
         frontier_section(ordered, report.get("gold_score", {}), ""),
         *ppo_sections([run for run in ordered if run.stage == "ppo"]),
         *_of_the_rest(ordered),
-        *(part for run in ordered if run.stage == "evaluate" for part in sample_section(run, gold)[:1]),
+        *[part for run in ordered if run.stage == "evaluate" for part in sample_section(run, gold)[:1]][:1],
         Section("settings", "Settings", [_titled(table, run) for run in ordered for table in settings_tables(run)[:1]]),
     ]
     links = [Link(run.name, f"{run.name}/{PAGE}") for run in ordered]

@@ -119,6 +119,24 @@ def test_an_evaluation_has_a_point_a_model_by_each_judge_and_by_gold(write_run: 
     assert {name: list(line.y) for name, line in lines_of([run], GOLD, gold).items()} == {"ppo": [4.0]}
 
 
+def test_two_evaluations_are_told_apart_and_best_of_n_is_placed_at_its_bound(write_run: Write) -> None:
+    runs = []
+    for name, bound in (("first", 1.25), ("second", 1.5)):
+        settings = EvaluateSettings(
+            output=name, models={"sft": "s", "ppo": "p"}, reward_models={"reward": "runs/reward"}, prompts=DATA
+        )
+        models = {
+            "sft": {"kl": {"exact": estimate(0.0, 0.0)}, "score": {"reward": estimate(0.0)}},
+            "best-of-8": {"kl_bound": bound, "score": {"reward": estimate(2.0)}},
+        }
+        told = {"models": models, "reward_models": {"reward": "runs/reward"}}
+        runs.append(read_run(write_run(name, settings, report=told)))
+    found = {name: list(line.x) for name, line in lines_of(runs, PROXY, {}).items()}
+    assert found == {
+        "sft, first": [0.0], "best-of-8, first": [1.25], "sft, second": [0.0], "best-of-8, second": [1.5],
+    }  # fmt: skip
+
+
 def test_runs_judged_by_another_model_are_left_out_and_named(ppo: Run, write_run: Write) -> None:
     other = read_run(best_of_n(write_run, "other", "runs/another"))
     found = frontier([ppo, other], {})
