@@ -92,7 +92,7 @@ EVENTS = [
     *twins(
         "doctor/events",
         "Events.__call__",
-        ("self.context.positions(index) < EARLY", "self.context.positions(index) >= EARLY", "late for early"),
+        ("positions < EARLY", "positions >= EARLY", "late for early"),
         ("== self.longest - 1", "== self.longest - 2", "the last but one for the last"),
         ("noise * tied", "tied", "ties are all at one end"),
         ("(p * (p > chosen))", "(p * (p >= chosen))", "ties are counted twice"),
