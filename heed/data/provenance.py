@@ -21,8 +21,8 @@ def provenance(source: DataSettings, rows: int, labelers: Collection[str] | None
         with path.open("rb") as content:
             about["sha256"] = hashlib.file_digest(content, "sha256").hexdigest()
     if labelers is not None:
-        people = set(labelers)
-        about |= {"labelers": len(people), "labeled_by": sorted(map(_pseudonym, people - {""}))}
+        people = set(labelers) - {""}
+        about |= {"labelers": len(people), "labeled_by": sorted(map(_pseudonym, people))}
     return about
 
 

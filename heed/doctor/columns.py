@@ -66,7 +66,7 @@ def _check_rest(row: Row, where: str, first: Row) -> None:
 
 
 def _check_ids(name: str, value: object, where: str) -> None:
-    hint = "write token ids without padding"
+    hint = "write one flat list of whole numbers a row, such as [464, 2068]: ids.tolist(), without padding"
     if not isinstance(value, list):
         raise DataError(where, f"`{name}` is not a list of token ids, but {short(value)}", hint)
     for item in value:

@@ -48,7 +48,8 @@ def merged(*found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def in_words(data: Mapping[str, Any]) -> str:
     """`rankings.jsonl, 1,200 rows by 5 labelers, sha256 0123…`."""
-    people = f" by {data['labelers']} labelers" if data.get("labelers") else ""
+    count = data.get("labelers")
+    people = f" by {count} labeler{'s' * (count != 1)}" if count else ""
     people += f" ({', '.join(data['labeled_by'])})" if data.get("labeled_by") else ""
     digest = f", sha256 {data['sha256'][:16]}" if "sha256" in data else ""
     return f"{data['name']}, {data['rows']:,} rows{people}{digest}"

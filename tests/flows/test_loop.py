@@ -154,7 +154,7 @@ def test_every_checkpoint_names_the_rankings_it_came_from(done: Path, capsys: py
         assert len(came["labeled_by"]) == 1 and "simulated" not in str(came["labeled_by"])
     assert cli.main(["lineage", str(path / "ppo")]) == 0
     told = capsys.readouterr().out
-    assert f"sha256 {digest[:16]}" in told and "by 1 labelers" in told and "against reward (reward)" in told
+    assert f"sha256 {digest[:16]}" in told and "by 1 labeler (" in told and "against reward (reward)" in told
 
 
 def test_a_second_round_needs_new_rankings_and_may_go_on_from_the_last_policy(done: Path, tmp_path: Path) -> None:
