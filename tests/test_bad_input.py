@@ -218,8 +218,8 @@ CHECKPOINTS = {
     ),
     "a hub model under an adapter": (
         f"{SFT} --model based-on-hub",
-        "owner/base: is not a directory",
-        "give the directory",
+        "based-on-hub: its base model owner/base is not a directory here",
+        "adapter_config.json",
     ),
     "half a model": (f"{SFT} --model half", "half: has no weights for lm_head.weight", "causal language model"),
     "a torn file": (f"{SFT} --model torn", "torn/model.safetensors: is damaged: ", "copy the file again"),

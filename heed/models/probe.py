@@ -10,6 +10,7 @@ from torch import Tensor
 
 from heed.errors import CheckpointError
 from heed.models.cache import roomy_cache
+from heed.models.line import states_in_line
 from heed.models.readout import FAILURES, HINT, probe_tokens
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def reads_lines(trunk: Trunk) -> bool:
     both, mask = torch.cat([tokens, tokens.flip(1)]), torch.ones(2, tokens.shape[1], dtype=torch.bool)
     mask[0, half:] = False
     try:
-        found = trunk.hidden(both, mask.to(tokens.device))[mask]
+        found = states_in_line(trunk.body, both, mask.to(tokens.device))[mask]
         alone = [trunk.hidden(row[None], row[None] >= 0)[0] for row in (tokens[0, :half], both[1])]
     except torch.OutOfMemoryError:
         raise
