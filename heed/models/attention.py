@@ -17,43 +17,13 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from heed.models.line import Line, reading
+from heed.models.line import InLine, InRows, Line, reading
 
 NAME = "heed_sdpa"
 MOST = 1 << 25
 """Probabilities of one layer that are kept at most: 64 MB."""
 BEYOND = ("position_bias", "cache", "softcap", "s_aux")
 """What some models ask for, and is left to transformers."""
-
-
-class LineAttention(torch.autograd.Function):
-    """softmax(scale·QKᵀ + bias)V of each row of a line. The bias keeps every token from what is on its right."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        query: Float[Tensor, "heads tokens size"],
-        key: Float[Tensor, "heads tokens size"],
-        value: Float[Tensor, "heads tokens size"],
-        bias: Float[Tensor, "time time"],
-        scale: float,
-        line: Line,
-    ) -> Float[Tensor, "heads tokens size"]:
-        query, key, value = (line.in_rows(part) for part in (query, key, value))
-        weights, attended = attend(query, key, value, bias, scale)
-        ctx.save_for_backward(query, key, value, weights)
-        ctx.scale, ctx.line = scale, line
-        return line.in_line(attended)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        line, (heads, _, size) = ctx.line, gradient.shape
-        of_rows = line.in_rows(gradient)
-        of_rows.view(heads, -1, size)[:, line.padding] = 0
-        query, key, value, weights = ctx.saved_tensors
-        found = attention_gradient(query, key, value, weights, of_rows, ctx.scale)
-        return *(line.in_line(part) for part in found), None, None, None
 
 
 class Attention(torch.autograd.Function):
@@ -77,7 +47,10 @@ class Attention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, weights = ctx.saved_tensors
-        return *attention_gradient(query, key, value, weights, gradient, ctx.scale), None, None
+        of_weights = gradient @ value.transpose(-1, -2)
+        of_scores = torch.ops.aten._softmax_backward_data(of_weights, weights, -1, weights.dtype).mul_(ctx.scale)
+        of_value = weights.transpose(-1, -2) @ gradient
+        return of_scores @ key, of_scores.transpose(-1, -2) @ query, of_value, None, None
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scale: float) -> tuple[Tensor, Tensor]:
@@ -89,16 +62,6 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scale: float
     weights = (query.float() @ key.float().transpose(-1, -2)).mul_(scale).add_(bias).softmax(dim=-1)
     attended = weights @ value.float()
     return weights.to(query.dtype), attended.to(query.dtype)
-
-
-def attention_gradient(
-    query: Tensor, key: Tensor, value: Tensor, weights: Tensor, gradient: Tensor, scale: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Of query, key and value, from that of what was attended to."""
-    of_weights = gradient @ value.transpose(-1, -2)
-    of_scores = torch.ops.aten._softmax_backward_data(of_weights, weights, -1, weights.dtype).mul_(scale)
-    of_value = weights.transpose(-1, -2) @ gradient
-    return of_scores @ key, of_scores.transpose(-1, -2) @ query, of_value
 
 
 def attention_forward(
@@ -144,18 +107,17 @@ def line_attention_forward(
     **options: Any,
 ) -> Float[Tensor, "1 tokens heads size"]:
     """As `attention_forward`, of a line."""
-    parts = query[0], key[0], value[0]
+    rows = [InRows.apply(part[0], line) for part in (query, key, value)]  # type: ignore[no-untyped-call]
     known = query.dtype == torch.bfloat16 and not dropout and len(query[0]) == len(key[0])
     known = known and len(query[0]) * line.rows * line.time**2 <= MOST
     if known and all(options.get(name) is None for name in BEYOND):
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-        bias = bias_of(causal_mask(line.time))
-        attended: Tensor = LineAttention.apply(*parts, bias, scale, line)  # type: ignore[no-untyped-call]
+        found = Attention.apply(*rows, bias_of(causal_mask(line.time)), scale)  # type: ignore[no-untyped-call]
     else:
-        rows = (line.in_rows(part).transpose(0, 1) for part in parts)
         options |= {"dropout": dropout, "scaling": scaling}
-        found, _ = sdpa_attention_forward(module, *rows, None, **options)
-        attended = line.in_line(found.permute(2, 0, 1, 3))
+        by_row, _ = sdpa_attention_forward(module, *(part.transpose(0, 1) for part in rows), None, **options)
+        found = by_row.permute(2, 0, 1, 3)
+    attended: Tensor = InLine.apply(found, line)  # type: ignore[no-untyped-call]
     return attended.transpose(0, 1).contiguous()[None]
 
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 class Line:
@@ -37,6 +39,36 @@ class Line:
     def in_line(self, rows: Float[Tensor, "heads rows time size"]) -> Float[Tensor, "heads tokens size"]:
         """The tokens, without the padding."""
         return rows.reshape(len(rows), self.rows * self.time, -1).index_select(1, self.home)
+
+
+class InRows(torch.autograd.Function):
+    """`Line.in_rows` with its gradient: nothing comes back from padding, which nobody saw."""
+
+    @staticmethod
+    def forward(ctx: Any, line: Float[Tensor, "heads tokens size"], about: Line) -> Tensor:
+        ctx.about = about
+        return about.in_rows(line)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return ctx.about.in_line(gradient), None
+
+
+class InLine(torch.autograd.Function):
+    """`Line.in_line` with its gradient: padding gets none."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Float[Tensor, "heads rows time size"], about: Line) -> Tensor:
+        ctx.about = about
+        return about.in_line(rows)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        found: Tensor = ctx.about.in_rows(gradient)
+        found.view(len(found), -1, found.shape[-1])[:, ctx.about.padding] = 0
+        return found, None
 
 
 reading: ContextVar[Line | None] = ContextVar("reading", default=None)
