@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from transformers import PreTrainedModel
 
 from heed.formulas.logprobs import log_softmax
+from heed.models.readout import PackedHead
 
 
 class ChosenLogprobs(torch.autograd.Function):
@@ -66,7 +67,7 @@ def chosen_logprobs(
 def frozen_head(model: PreTrainedModel, head: nn.Module) -> Float[Tensor, "vocab width"] | None:
     """The matrix that gives the logits where that is all there is, and it is not trained; `head` is what gives them."""
     output = model.get_output_embeddings()
-    if type(head) is not nn.Linear or head.bias is not None or output.weight.requires_grad:
+    if type(head) not in (nn.Linear, PackedHead) or head.bias is not None or output.weight.requires_grad:
         return None
     weight: Tensor = output.weight
     return weight

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from heed.batches import PromptBatch, Responses
 from heed.formulas.logprobs import TokenStatistics, token_logprobs, token_statistics
 from heed.models.chosen import chosen_logprobs, frozen_head
+from heed.models.packed import packing
 from heed.models.sampler import Sampler
 from heed.models.step_attention import stepping
 from heed.models.trunk import Trunk
@@ -103,7 +104,7 @@ class Policy:
             return sampler(asked, own)
 
         sampler = Sampler(self.trunk, max_new_tokens, temperature, copies)
-        with self.trunk.merged(self.adapter), stepping(self.trunk.model):
+        with self.trunk.merged(self.adapter), packing(self.trunk.body), stepping(self.trunk.model):
             yield from self.trunk.threads.map(draw, batches)
 
     def logprobs(

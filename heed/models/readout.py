@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from heed.errors import CheckpointError
+from heed.models.packed import can_pack, pack, packed_product
+from heed.rows.threads import is_small
 
 PROBE = 8
 """Tokens that the model is asked about, spread over its vocabulary."""
@@ -67,7 +71,38 @@ def readout_of(model: PreTrainedModel) -> nn.Module:
     found = _exact_readout(model)
     if model.dtype == torch.float32:
         return found
+    if type(found) is nn.Linear and can_pack(found.weight) and not is_small(model):
+        return PackedHead(found)
     return copy.deepcopy(found).float().requires_grad_(False)
+
+
+class PackedHead(nn.Module):
+    """A frozen linear head of bfloat16 weights, in float32; what was rounded to bfloat16 is multiplied as that."""
+
+    def __init__(self, head: nn.Linear) -> None:
+        super().__init__()
+        self.weight, self.bias = head.weight, None if head.bias is None else head.bias.detach().float()
+        with bfloat16_operands():
+            self.packed = pack(head.weight.float())
+
+    def forward(self, hidden: Float[Tensor, "tokens width"]) -> Float[Tensor, "tokens vocab"]:
+        found: Tensor = HeadProduct.apply(hidden, self)  # type: ignore[no-untyped-call]
+        return found
+
+
+class HeadProduct(torch.autograd.Function):
+    """The logits of a `PackedHead`, with the gradient of what it read."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Float[Tensor, "tokens width"], head: PackedHead) -> Tensor:
+        ctx.weight, ctx.dtype = head.weight, hidden.dtype
+        with bfloat16_operands() if hidden.dtype == torch.bfloat16 else nullcontext():
+            return packed_product(hidden.float(), head.packed, head.bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return (gradient @ ctx.weight.float()).to(ctx.dtype), None
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from heed.models.adapter import HEADS, PREFIX
 from heed.models.checkpoint import HEAD, Checkpoint
 from heed.models.files import find_tensors
 from heed.models.layout import Layout, layout_of
+from heed.models.line import ends_in_line
 from heed.models.policy import scatter, whole
 from heed.models.trunk import Trunk
 
@@ -91,6 +92,8 @@ class RewardModel(ScalarModel):
     def scores_of(self, batch: RankingBatch) -> Float[Tensor, " responses"]:
         """Normalised scores of the responses, as of `scores`, each prompt read once whatever the number of its
         responses. Call inside `active()`."""
+        if self.trunk.reads_lines:
+            return self.read(ends_in_line(self.trunk.body, batch))
         device, cache = self.trunk.device, DynamicCache()
         asked, segments = batch.prompts.mask.to(device), batch.segments.to(device)
         self.trunk.hidden(batch.prompts.tokens.to(device), asked, cache)

@@ -11,7 +11,7 @@ import inspect
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -31,12 +31,12 @@ from heed.models.adapter import HEADS, PREFIX, adapter_config, check_experts, ch
 from heed.models.attention import attends_lines, quicken_attention
 from heed.models.checkpoint import ADAPTER_WEIGHTS, Checkpoint, weights_hash
 from heed.models.files import read_tensors
-from heed.models.fused_lora import fuse
+from heed.models.fused_lora import fuse, merged_weight
 from heed.models.line import states_in_line, states_on_the_left
 from heed.models.load import context_length, load_causal_lm, load_tokenizer, vocabulary_size, without_dropout
 from heed.models.probe import check_forward, reads_lines
 from heed.models.reader import Reader
-from heed.models.readout import bfloat16_operands, probe_tokens, readout_of
+from heed.models.readout import PackedHead, probe_tokens, readout_of
 from heed.models.vocabulary import stop_ids
 from heed.rows.threads import RowThreads, fitting
 from heed.settings.common import AdapterSettings, LoraSettings
@@ -207,10 +207,8 @@ class Trunk:
         layers = [layer for layer in self.layers() if name in layer.lora_A]
         originals = [layer.get_base_layer().weight.data for layer in layers]
         with self.active(None):
-            with torch.no_grad():  # not around the block, which may be a generator's: its caller would lose gradients
-                for layer, weight in zip(layers, originals, strict=True):
-                    delta = layer.get_delta_weight(name)
-                    layer.get_base_layer().weight.data = (weight + delta).to(weight.dtype)
+            for layer in layers:
+                layer.get_base_layer().weight.data = merged_weight(layer, name)
             try:
                 yield
             finally:
@@ -288,7 +286,5 @@ class Trunk:
     def logits(self, hidden: Float[Tensor, "tokens width"]) -> Float[Tensor, "tokens vocab"]:
         """Logits in float32, as the model's own forward makes them. `hidden` is flat and contiguous: a slice of a batch
         would be multiplied row by row."""
-        rounded = hidden.dtype == torch.bfloat16 and hidden.device.type == "cpu" and type(self.head) is nn.Linear
-        with bfloat16_operands() if rounded and self.threads.count == 1 else nullcontext():
-            found: Tensor = self.head(hidden.float())
+        found: Tensor = self.head(hidden if isinstance(self.head, PackedHead) else hidden.float())
         return found

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
 from torch.testing import assert_close
 
 from heed.batches import PromptBatch, Responses
-from heed.models import sampler, step_attention
+from heed.models import readout, sampler, step_attention
 from heed.models.cache import RoomyLayer
 from heed.models.checkpoint import open_checkpoint
+from heed.models.packed import packed_product
 from heed.models.policy import Policy
+from heed.models.readout import PackedHead
 from heed.models.sampler import draw
 from heed.models.step_attention import stepping
 from heed.models.trunk import Trunk
-from heed.rows.threads import RowThreads
 
 
 def sampled(trunk: Trunk, prompts: PromptBatch, tokens: int = 24, copies: int = 3) -> Responses:
@@ -176,21 +178,39 @@ def test_steps_are_attended_so_inside_the_block_only(tiny_directory: Path, dtype
 # ── logits ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_logits_of_rounded_states_are_exact(tiny_directory: Path) -> None:
-    """Operands are bfloat16 numbers, so their float32 product is right whatever the processor takes them for."""
+@pytest.mark.parametrize("bias", [False, True])
+def test_logits_of_rounded_states_are_exact(tiny_directory: Path, monkeypatch: pytest.MonkeyPatch, bias: bool) -> None:
+    """Operands are bfloat16 numbers, so their float32 product is right whatever the processor takes them for; states
+    that are not rounded would be, and are not."""
     trunk = Trunk.load(open_checkpoint(str(tiny_directory)), torch.bfloat16, torch.device("cpu"))
-    trunk.threads = RowThreads(1)  # as of a model that is not small
-    hidden = torch.randn(300, 32, generator=torch.Generator().manual_seed(0)).bfloat16()
-    exact = hidden.double() @ trunk.model.get_output_embeddings().weight.double().t()
-    asked = []
+    head = trunk.model.get_output_embeddings()
+    head.bias = nn.Parameter(torch.linspace(-1, 1, len(head.weight)).bfloat16(), requires_grad=False) if bias else None
+    trunk.head = PackedHead(head)  # as of a model that is not small
+    hidden = torch.randn(300, 32, generator=torch.Generator().manual_seed(0))
+    asked: list[str] = []
 
-    def product(states: Tensor) -> Tensor:
+    def product(*arguments: Any) -> Tensor:
         asked.append(torch.backends.mkldnn.matmul.fp32_precision)
-        return linear(states, trunk.head.weight)
+        return packed_product(*arguments)
 
     before = torch.backends.mkldnn.matmul.fp32_precision
-    assert_close(trunk.logits(hidden).double(), exact, atol=2e-6 * float(exact.abs().max()), rtol=0)
-    trunk.head.forward = product
-    trunk.logits(hidden), trunk.logits(hidden.float())
-    assert asked == ["bf16", before]  # states that are not rounded would be
+    monkeypatch.setattr(readout, "packed_product", product)
+    for states in (hidden.bfloat16(), hidden):
+        exact = states.double() @ head.weight.double().t() + (head.bias.double() if bias else 0)
+        assert_close(trunk.logits(states).double(), exact, atol=2e-6 * float(exact.abs().max()), rtol=0)
+    assert asked == ["bf16", before]
     assert torch.backends.mkldnn.matmul.fp32_precision == before != "bf16"
+    read = hidden.bfloat16().requires_grad_()
+    (found,) = torch.autograd.grad((trunk.logits(read) * 0.5).sum(), read)
+    assert_close(found, (0.5 * head.weight.float().sum(dim=0)).expand_as(found).bfloat16(), atol=0.05, rtol=0.01)
+
+
+def test_only_a_model_of_some_size_has_a_packed_head(tiny_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for small, dtype, packs in [
+        (True, torch.bfloat16, False),
+        (False, torch.bfloat16, True),
+        (False, torch.float32, False),
+    ]:
+        monkeypatch.setattr(readout, "is_small", lambda _, small=small: small)
+        trunk = Trunk.load(open_checkpoint(str(tiny_directory)), dtype, torch.device("cpu"))
+        assert isinstance(trunk.head, PackedHead) == packs

@@ -54,8 +54,10 @@ def test_score_is_read_at_the_last_real_token_on_either_padding_side(trunk: Trun
             assert_close(scores[row], by_hand, atol=1e-5, rtol=0)
 
 
-def test_a_prompt_read_once_gives_the_scores_and_gradients_of_whole_texts(trunk: Trunk) -> None:
+@pytest.mark.parametrize("in_line", [True, False])
+def test_a_prompt_read_once_gives_the_scores_and_gradients_of_whole_texts(trunk: Trunk, in_line: bool) -> None:
     model = reward_model(trunk)
+    assert trunk.reads_lines and model.trunk.reads_lines
     rankings = [
         EncodedRanking([[5, 6, 7, 8, 0], [5, 6, 7, 0], [5, 6, 7]], [1, 2, 3], 3),
         EncodedRanking([[9, 10, 11, 12, 13, 14, 0], [9, 10, 11, 12, 13, 0]], [1, 2], 5),
@@ -66,7 +68,9 @@ def test_a_prompt_read_once_gives_the_scores_and_gradients_of_whole_texts(trunk:
     mask = torch.arange(tokens.shape[1]) < torch.tensor([len(text) for text in texts])[:, None]
     weights = torch.arange(1.0, len(texts) + 1)
     with model.trainable() as parameters, model.active():
-        whole, split = model.scores(tokens, mask), model.scores_of(ranking_batch([[each] for each in rankings], 99))
+        whole = model.scores(tokens, mask)
+        model.trunk.reads_lines = in_line
+        split = model.scores_of(ranking_batch([[each] for each in rankings], 99))
         assert_close(split, whole, atol=1e-5, rtol=0)
         gradients = [torch.autograd.grad(scores @ weights, list(parameters.values())) for scores in (whole, split)]
     for one, other in zip(*gradients, strict=True):
