@@ -242,14 +242,17 @@ def test_the_code_of_every_card_runs(chain: dict[str, Said]) -> None:
         "runs/ppo/checkpoint/value",
     }
     for path in cards:
-        code = path.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+        code = "\n".join(re.findall("```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL))
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(code.replace("PATH", str(path.parent)), {})
+        assert ("pipeline" in code) == (path.parent.name != "value"), path
         assert printed.getvalue().strip() or "decode" in code, path  # a policy may say nothing but spaces
         if path.parent.parent.name == "reward":
             judge = Judge.load(Shelf(lambda _: torch.float32, torch.device("cpu")), "runs/reward", "judge")
-            assert float(printed.getvalue().split()[1]) == pytest.approx(judge.score("Hi", "Hello.")[0], abs=1e-4)
+            raw, score, again = map(float, printed.getvalue().split())  # the last one by the pipeline
+            assert score == pytest.approx(judge.score("Hi", "Hello.")[0], abs=1e-4)
+            assert again == pytest.approx(raw, abs=1e-4)
 
 
 def test_the_recipe_of_the_readme(chain: dict[str, Said]) -> None:

@@ -39,7 +39,7 @@ class Card:
     made_with: Mapping[str, str | None] = field(default_factory=dict)
     opened_by: str = "AutoModelForCausalLM"
     task: str = "text-generation"
-    code: str = ""
+    code: Sequence[str] = ()
     serve: str = ""
     lineage: Sequence[str] = ()
     revision: str | None = None
@@ -80,9 +80,7 @@ def _body(card: Card) -> str:
 
 ## Use
 
-```python
-{card.code or code(Usage("policy", card.adapter))}
-```
+{_fenced(card.code or code(Usage("policy", card.adapter)))}
 
 {served}## Figures
 
@@ -111,10 +109,14 @@ def recast(path: Path, usage: Usage) -> None:
     card = ModelCard.load(file)
     card.data.library_name = "transformers"
     served = f"## Serve\n\n```sh\n{serving(usage)}\n```\n\n" if serving(usage) else ""
-    used = f"## Use\n\n```python\n{code(usage)}\n```\n\n{served}## Figures"
+    used = f"## Use\n\n{_fenced(code(usage))}\n\n{served}## Figures"
     before, _, rest = card.text.partition("## Use\n")
     card.text = before.replace("A LoRA adapter of", "Merged with", 1) + used + rest.partition("## Figures")[2]
     card.save(file)
+
+
+def _fenced(blocks: Sequence[str]) -> str:
+    return "\n\n".join(f"```python\n{block}\n```" for block in blocks)
 
 
 def _table(figures: Mapping[str, Mapping[str, Any]]) -> str:

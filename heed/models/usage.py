@@ -20,9 +20,10 @@ class Usage(NamedTuple):
     bias: float = 0.0
 
 
-def code(usage: Usage) -> str:
-    """Python that runs without heed, once PATH is the directory or its name on the hub."""
-    return _policy(usage) if usage.kind == "policy" else _scalar(usage)
+def code(usage: Usage) -> list[str]:
+    """Python that runs without heed, once PATH is the directory or its name on the hub: step by step, and in one call
+    where transformers has a pipeline for it."""
+    return [_policy(usage) if usage.kind == "policy" else _scalar(usage), *_pipeline(usage)]
 
 
 def serving(usage: Usage, base: str = "BASE") -> str:
@@ -54,6 +55,34 @@ model = AutoModelForCausalLM.from_pretrained("PATH"){"  # needs peft" if usage.a
 prompt = {asked}
 answer = model.generate(input_ids=prompt["input_ids"], attention_mask=prompt["attention_mask"])
 print(tokenizer.decode(answer[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True))"""
+
+
+def _pipeline(usage: Usage) -> list[str]:
+    """Of an adapter, a pipeline takes from the base whatever it is not told: the tokenizer, the number of labels."""
+    if usage.kind == "value" or not usage.stock:
+        return []
+    told = ', tokenizer="PATH"' if usage.adapter else ""
+    because = ", which takes from an adapter's base what it is not told" if usage.adapter else ""
+    if usage.kind == "policy":
+        question = '[{"role": "user", "content": "Hi"}]' if usage.chat else '"Hi"'
+        return [
+            f"""\
+# the same in one call{because}
+from transformers import pipeline
+
+answer = pipeline("text-generation", model="PATH"{told})
+print(answer({question}, return_full_text=False)[0]["generated_text"])"""
+        ]
+    told += ', model_kwargs={"num_labels": 1}' if usage.adapter else ""
+    return [
+        f"""\
+# the raw score in one call{because}
+from transformers import pipeline
+
+judge = pipeline("text-classification", model="PATH"{told})
+text = tokenizer.decode(prompt + answer)
+print(judge(text, function_to_apply="none", add_special_tokens=False)[0]["score"])"""
+    ]
 
 
 def _scalar(usage: Usage) -> str:
