@@ -285,7 +285,7 @@ TOGETHER = {
 }
 CASES = {**WITHOUT_TORCH, **FILES, **CHECKPOINTS, **TOGETHER}
 READ = re.compile(
-    r"read [\d,]+ rows of |([^ ]+: )?kept |(training|held-out|split): "
+    r"read   | {7}[\d,]+ rows as |([^ ]+: )?kept |(training|held-out|split): "
 )  # said of good data before the mistake
 
 

@@ -214,7 +214,7 @@ def _drawn(records: list[Record], limit: int, seed: int) -> list[Record]:
 def _tell(
     settings: DataSettings, form: Format, wanted: str, rows: int, records: int, kept: int, dropped: Tally
 ) -> None:
-    line = f"read {rows:,} rows of {settings.path} as {form.name} → {records:,} {wanted}"
+    line = f"read   {settings.path}\n       {rows:,} rows as {form.name} → {records:,} {wanted}"
     line += f"; dropped {dropped}" if dropped else ""
     line += f"; drew {kept:,} of them" if kept < records else ""
     log.log(logging.WARNING if dropped else logging.INFO, line)
