@@ -15,19 +15,24 @@ RESAMPLES = 1000
 
 def bleu(texts: Sequence[str], references: Sequence[str], seed: int = 0) -> Estimate:
     """Corpus BLEU of 0 to 100, one reference a text (sacrebleu `tok:13a|smooth:exp`), bootstrapped over texts."""
-    return _corpus_score(BLEU(), texts, references, seed)
+    return corpus_score(BLEU(), counts_of(BLEU(), texts, references), seed)
 
 
 def chrf(texts: Sequence[str], references: Sequence[str], seed: int = 0) -> Estimate:
     """Corpus chrF2 of 0 to 100, one reference a text: overlap of characters, kinder to short texts than BLEU."""
-    return _corpus_score(CHRF(), texts, references, seed)
+    return corpus_score(CHRF(), counts_of(CHRF(), texts, references), seed)
 
 
-def _corpus_score(metric: BLEU | CHRF, texts: Sequence[str], references: Sequence[str], seed: int) -> Estimate:
-    """sacrebleu's own bootstrap fails on chrF where a resample matches nothing, hence its counts, summed here."""
-    counts = np.array(metric._extract_corpus_statistics(list(texts), [list(references)]))
+def counts_of(metric: BLEU | CHRF, texts: Sequence[str], references: Sequence[str]) -> NDArray[np.int64]:
+    """What sacrebleu counts in each text, `[texts, counts]`: a corpus's score is a function of the sum."""
+    return np.array(metric._extract_corpus_statistics(list(texts), [list(references)]))
+
+
+def corpus_score(metric: BLEU | CHRF, counts: NDArray[np.int64], seed: int) -> Estimate:
+    """The score of all texts from their counts, bootstrapped over texts: sacrebleu's own fails on chrF where a
+    resample matches nothing."""
 
     def score(indices: NDArray[np.int64]) -> float:
         return float(metric._compute_score_from_stats(counts[indices].sum(axis=0).tolist()).score)
 
-    return bootstrap_statistic(score, len(texts), seed, RESAMPLES)
+    return bootstrap_statistic(score, len(counts), seed, RESAMPLES)

@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sacrebleu.metrics import BLEU, CHRF
 
-from heed.formulas import overlap, scored_rankings
+from heed.evaluation import side_by_side
+from heed.formulas import diversity, overlap, scored_rankings
 from heed.formulas.best_of_n import best_of_n
-from heed.formulas.diversity import distinct, self_bleu
 from heed.formulas.frontier import tilted
 from heed.formulas.length_control import length_controlled_win_rate
-from heed.formulas.overlap import bleu, chrf
 from heed.formulas.scored_rankings import (
     ScoredRankings,
     accuracy_and_nll,
@@ -46,6 +46,7 @@ from heed.formulas.statistics import (
 from heed.labeling.agreement import clustered_share
 from heed.labeling.comparisons import Results, elo, mean_over_tasks
 from heed.report.course import score_interval
+from heed.training import text_metrics
 
 RESAMPLES = 300
 MANY = 400_000  # things in the sample that stands for a world whose truth has no formula
@@ -209,25 +210,74 @@ def texts(generator: Generator, n: int) -> tuple[list[str], list[str]]:
 
 
 @cache
-def overlap_truth(metric: Callable[..., Estimate]) -> float:
-    answers, references = texts(np.random.default_rng(1), 20_000)
-    return float(quickly(1, lambda: metric(answers, references).estimate))
+def counted(metric: type[BLEU | CHRF]) -> NDArray[np.int64]:
+    """A world of 20,000 texts with their counts, from which samples are drawn: its own score is the truth, and no text
+    is counted twice."""
+    return overlap.counts_of(metric(), *texts(np.random.default_rng(1), 20_000))
 
 
-def overlap_figure(metric: Callable[..., Estimate]) -> Kind:
+def overlap_figure(metric: type[BLEU | CHRF]) -> Kind:
     def sample(generator: Generator) -> Estimate:
-        found: Estimate = quickly(RESAMPLES, lambda: metric(*texts(generator, 120), seed(generator)))
+        drawn = counted(metric)[generator.integers(20_000, size=120)]
+        found: Estimate = quickly(RESAMPLES, lambda: overlap.corpus_score(metric(), drawn, seed(generator)))
         return found
 
-    return Kind(lambda: overlap_truth(metric), sample)
+    return Kind(lambda: quickly(1, lambda: overlap.corpus_score(metric(), counted(metric), 0)).estimate, sample)
+
+
+@cache
+def answers_of_two() -> tuple[list[str], list[str], list[str]]:
+    """A world of prompts: answers of one model, of another that is like it but worse, and references."""
+    generator = np.random.default_rng(1)
+    answers, references = texts(generator, 20_000)
+    worse = [
+        " ".join(np.where(generator.random(len(words)) < 0.8, words, generator.choice(WORDS, len(words))))
+        for words in map(str.split, answers)
+    ]
+    return answers, worse, references
+
+
+def overlap_difference(generator: Generator, n: int = 120) -> Estimate:
+    drawn = generator.integers(20_000, size=n)
+    ours, theirs, references = ([side[i] for i in drawn] for side in answers_of_two())
+    found: Estimate = text_metrics.paired_difference(BLEU(), ours, theirs, references, seed(generator))
+    return found
+
+
+def overlap_difference_truth() -> float:
+    ours, theirs, references = answers_of_two()
+    return overlap_of(ours, references) - overlap_of(theirs, references)
+
+
+def overlap_of(answers: list[str], references: list[str]) -> float:
+    return float(BLEU().corpus_score(answers, [references]).score)
+
+
+@cache
+def groups() -> list[list[str]]:
+    """A world of a thousand groups of ten answers."""
+    world = texts(np.random.default_rng(1), 10_000)[0]
+    return [world[start : start + diversity.GROUP] for start in range(0, len(world), diversity.GROUP)]
 
 
 def alike(look: Callable[..., Estimate]) -> Kind:
-    """How much answers are alike: the truth is that of many groups of ten."""
+    """How much answers are alike: a sample is twenty groups of the world, and no group is looked at twice."""
+    among = cache(lambda group: diversity_among(list(group), BLEU(effective_order=True)))
+
+    def seen(some: list[list[str]], seed: int = 0) -> Estimate:
+        diversity._among = lambda group, metric: among(tuple(group))
+        try:
+            return look([text for group in some for text in group], seed=seed)
+        finally:
+            diversity._among = diversity_among
+
     return Kind(
-        cache(lambda: look(texts(np.random.default_rng(1), 10_000)[0]).estimate),
-        lambda g: look(texts(g, 200)[0], seed=seed(g)),
+        cache(lambda: seen(groups()).estimate),
+        lambda g: seen([groups()[i] for i in g.integers(len(groups()), size=20)], seed(g)),
     )
+
+
+diversity_among = diversity._among
 
 
 def nats_per_token(generator: Generator, n: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -241,6 +291,13 @@ def per_token(generator: Generator) -> Estimate:
     return bootstrap_statistic(
         lambda rows: float(nats[rows].sum() / tokens[rows].sum()), len(nats), seed(generator), RESAMPLES
     )
+
+
+def rise_per_token(generator: Generator) -> Estimate:
+    """Demonstrations under another model, to which a token costs 0.05 more in the mean, in some of them much more."""
+    tokens = generator.integers(3, 60, 120)
+    more = tokens * generator.gamma(0.5, 0.1, len(tokens))
+    return side_by_side.per_token(torch.tensor(more), torch.tensor(tokens), seed(generator))
 
 
 def rollout(generator: Generator) -> Estimate:
@@ -313,13 +370,15 @@ KINDS: dict[str, Kind] = {
         lambda: elo(wins_among_models(np.random.default_rng(1), 40_000), 0, 2)[0].estimate,
         lambda g: elo(wins_among_models(g, 100), seed(g), RESAMPLES)[0],
     ),
-    "BLEU, 120 texts": overlap_figure(bleu),
-    "chrF, 120 texts": overlap_figure(chrf),
-    "distinct word pairs, 200 texts": alike(partial(distinct, n=2)),
-    "self-BLEU, 200 texts": alike(self_bleu),
+    "BLEU, 120 texts": overlap_figure(BLEU),
+    "chrF, 120 texts": overlap_figure(CHRF),
+    "difference of BLEU, 120 prompts": Kind(cache(overlap_difference_truth), overlap_difference),
+    "distinct word pairs, 200 texts": alike(partial(diversity.distinct, n=2)),
+    "self-BLEU, 200 texts": alike(diversity.self_bleu),
     "nats per token, 120 demonstrations": Kind(
         lambda: float(np.divide(*(part.sum() for part in nats_per_token(np.random.default_rng(1), MANY)))), per_token
     ),
+    "rise of nats per token, 120 demonstrations": Kind(lambda: 0.05, rise_per_token),
     "shade of a chart: a rollout of 64": Kind(lambda: 2.0, rollout),
     "best of 8 from 64 samples, 128 prompts": Kind(lambda: MAXIMUM_OF_8, best_of_eight),
     "ceiling at β = 1, 128 prompts of 256": Kind(
