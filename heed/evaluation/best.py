@@ -6,8 +6,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from heed.formulas import advantages
 from heed.models.answers import Answers
 from heed.rows.pieces import take
+from heed.settings.common import MissingEosSettings
+
+
+def paid(
+    answers: Answers, scores: Float[Tensor, " *shape"], missing_eos: MissingEosSettings
+) -> Float[Tensor, " *shape"]:
+    """What PPO would pay for each answer: its score, after the price of not ending itself."""
+    finished = torch.tensor(answers.finished)
+    return advantages.missing_eos(scores.flatten(), finished, missing_eos.mode, missing_eos.value).view(scores.shape)
 
 
 def best(answers: Answers, scores: Float[Tensor, " answers"]) -> Answers:

@@ -25,10 +25,7 @@ from heed.formulas.statistics import (
 )
 from heed.models.answers import Divergence
 from heed.records import Prompt, prompt_to_json
-from heed.training.figures import interval
-from heed.training.metrics import short
 
-SHOWN = 6  # prompts in the printed table
 _OVERLAP: Mapping[str, Callable[[Sequence[str], Sequence[str], int], Estimate]] = {"bleu": bleu, "chrf": chrf}
 
 
@@ -193,38 +190,3 @@ def sample_rows(records: list[Prompt], answered: dict[str, Answered]) -> list[di
         tags = {"reference": record.reference, "source": record.source, "group": record.group}
         rows.append(row | {name: value for name, value in tags.items() if value})
     return rows
-
-
-def tables(
-    found: dict[str, Any], records: list[Prompt], answered: dict[str, Answered]
-) -> dict[str, list[dict[str, object]]]:
-    """What is printed: the first answers, unselected, then the figures."""
-    judge = found["judge"]
-    answers = []
-    for i, record in enumerate(records[:SHOWN]):
-        row: dict[str, object] = {"prompt": record.prompt[-1].content}
-        for name, model in answered.items():
-            row[name] = model.texts[i]
-            if judge in model.scores:
-                row[f"{name}: score"] = float(model.scores[judge][i])
-        answers.append(row)
-    figures: list[dict[str, object]] = [{"model": name, **_line(found, name, judge)} for name in answered]
-    count = f"{found['prompts']:,} prompts"
-    return {f"the first {len(answers)} of {count}": answers, f"{count}, 95 % intervals": figures}
-
-
-def _line(found: dict[str, Any], name: str, judge: str | None) -> dict[str, str]:
-    model = found["models"][name]
-    named = {
-        "score": model["score"].get(judge),
-        "win rate": found["against_baseline"].get(name, {}).get(judge, {}).get("win_rate"),
-        "KL": model.get("kl", {}).get("exact"),
-        "length": model["length"],
-        "EOS": model["eos_rate"],
-        "BLEU": model.get("bleu"),
-        "distinct-2": model.get("distinct_2"),
-        "nats/token": model.get("nats_per_token"),
-    }
-    return {
-        title: f"{short(figure['estimate'])} ({interval(figure)})" if figure else "–" for title, figure in named.items()
-    }

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from heed.evaluation.printed import print_answers
 from heed.formulas import scored_rankings
 from heed.formulas.preference import ranking_accuracy
 from heed.formulas.statistics import Estimate, bootstrap_difference, bootstrap_mean, wilson, win_rate
@@ -21,7 +22,6 @@ from heed.records import Ranking, Turn, read_jsonl
 from heed.settings.demo import DemoSettings
 from heed.training.figures import print_figures
 from heed.training.files import write_json
-from heed.training.metrics import print_completions
 
 SHOWN = 8  # prompts in the printed table
 
@@ -192,7 +192,7 @@ def show(root: Path, report: dict[str, Any], rows: list[dict[str, Any]], judged:
         | {name: f"{row['responses'][name]}  [{judged[name][i].score:.1f}]" for name in ("base", "sft", "ppo")}
         for i, row in enumerate(rows[:SHOWN])
     ]
-    print_completions(table, "the first held-out questions, [gold score]")
+    print_answers(table, "the first held-out questions, [gold score]")
     figures = {
         "gold win rate of PPO over SFT": report["gold_win_rate"],
         "right answers, SFT": report["right_answers"]["sft"]["all"],
@@ -213,8 +213,8 @@ def show(root: Path, report: dict[str, Any], rows: list[dict[str, Any]], judged:
         f"next   heed label {root / 'sample'}          rank forty sets of answers yourself; then the model follows you:"
     )
     print(f"next   heed loop recipes/pocket/my-taste.yaml --set.demo {root} --once")
-    print(f"next   heed best-of-n --model {root / 'sft'} --reward_model {root / 'reward'} "
-          f"--prompts {root / 'world' / 'evaluation-prompts.jsonl'} --output runs/best-of-n")  # fmt: skip
+    print(f"next   heed best-of-n --model {root / 'sft'} --reward_model {root / 'reward'} --missing_eos.mode replace "
+          f"--missing_eos.value 3 --prompts {root}/world/evaluation-prompts.jsonl --output runs/best-of-n")  # fmt: skip
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -13,12 +13,13 @@ from heed.settings.common import (
     DecaySettings,
     HygieneSettings,
     LoraSettings,
+    MissingEosSettings,
     OptimizerSettings,
     SamplingSettings,
 )
 from heed.settings.demo import DemoSettings
 from heed.settings.evaluate import EvaluateSettings, SampleSettings
-from heed.settings.ppo import MissingEosSettings, PPOSettings, PtxSettings
+from heed.settings.ppo import PPOSettings, PtxSettings
 from heed.settings.pretrain import PretrainSettings
 from heed.settings.reward import RewardSettings
 from heed.settings.sft import SFTSettings
@@ -29,6 +30,7 @@ SAMPLING = SamplingSettings(max_new_tokens=24, temperature=0.9, batch=64)
 CANDIDATES = SamplingSettings(max_new_tokens=24, temperature=0.75, batch=128)  # what people are shown
 HYGIENE = HygieneSettings(shared_prefix=0, max_per_user=0, max_prompt_tokens=40)
 LORA = AdapterSettings(rank=16, alpha=32)
+MISSING_EOS = MissingEosSettings(mode="replace", value=3)
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def ppo_settings(place: Place, settings: DemoSettings) -> PPOSettings:
         **common(place, "ppo", settings), model=place.run("sft"), reward_model=place.run("reward"),
         prompts=DataSettings(path=place.file("ppo-prompts.jsonl")), hygiene=HYGIENE, sampling=SAMPLING,
         steps=PPO_STEPS, batch=128, minibatch=32, microbatch=128, epochs=2, kl_coef=0.1, kl_budget=8, critic_warmup=3,
-        missing_eos=MissingEosSettings(mode="replace", value=3), lora=LORA, evaluations=6, gold=True,
+        missing_eos=MISSING_EOS, lora=LORA, evaluations=6, gold=True,
         optimizer=DecaySettings(learning_rate=5e-4, schedule="constant", eps=1e-5),
         value_optimizer=AdamWSettings(learning_rate=1e-3, eps=1e-5),
     )  # fmt: skip
@@ -160,7 +162,7 @@ def best_of_n_settings(place: Place, settings: DemoSettings) -> BestOfNSettings:
     """The baseline that trains nothing; so many samples that the attainable ceiling can be drawn from them."""
     return BestOfNSettings(
         **common(place, "best-of-n", settings), model=place.run("sft"), reward_model=place.run("reward"), n=MOST,
-        judge=place.run("judge"), gold=True, hygiene=HYGIENE, sampling=SAMPLING,
+        judge=place.run("judge"), gold=True, hygiene=HYGIENE, sampling=SAMPLING, missing_eos=MISSING_EOS,
         prompts=DataSettings(path=place.file("evaluation-prompts.jsonl"), limit=300),
     )  # fmt: skip
 

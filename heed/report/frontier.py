@@ -127,10 +127,11 @@ def of_best_of_n(run: Run, gold: Mapping[str, Any]) -> Found:
         labels = [f"n = {point['n']}" if point["n"] > 1 else "" for point in having]
         kl = [float(point["kl_bound"]) for point in having]
         found[judge] = [estimated(f"{run.name} (KL at most)", kl, [point[name] for point in having], labels=labels)]
+    paid = "paid_scores" if any("paid_scores" in row for row in run.samples) else "scores"  # of a former version
     for judge, worth in ((PROXY, "scores"), (HELD_OUT, "judge_scores"), (GOLD, "gold_scores")):
         if points := attainable(run, worth, worth):
             found.setdefault(judge, []).append(_ceiling_line(points, CEILING))
-        if judge != PROXY and (points := attainable(run, "scores", worth)):
+        if judge != PROXY and (points := attainable(run, paid, worth)):
             found[judge].append(_ceiling_line(points, BY_SCORE))
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,7 @@ LONGEST = 1500  # characters of a text; the rest is in samples.jsonl
 GAIN, LOSS, WORST, BEST, FIRST, LAST = (
     "biggest gain", "biggest loss", "worst ten", "best ten", "unselected", "last step",
 )  # fmt: skip
+SHOTS = re.compile(r"-\d+-shot$")
 ORDER = ("base", "few_shot", "sft", "ppo", "ppo-ptx")
 
 
@@ -133,7 +135,9 @@ def in_order(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _place(name: str) -> tuple[int, str]:
-    return (ORDER.index(name) if name in ORDER else len(ORDER), name)
+    """Base first, and a model that was shown demonstrations right after itself: `base`, `base-4-shot`."""
+    own = SHOTS.sub("", name)
+    return (ORDER.index(own) if own in ORDER else len(ORDER), name)
 
 
 def _main(models: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from heed.report.blocks import Block, FigureTable, Form, Panels, Section, Words,
 from heed.report.chart import Chart, Line, estimated
 from heed.report.frontier import frontier, near, rooted
 from heed.report.read import Run, number
-from heed.report.samples import in_order
+from heed.report.samples import SHOTS, in_order
 from heed.report.words import is_figure, short
 
 LIKENESS = {
@@ -252,7 +252,7 @@ def _wins(run: Run) -> Iterator[Block]:
 
 def _by_source(run: Run, judges: Sequence[str]) -> Iterator[Block]:
     """Win rate of the main model by the source of the prompt, where there are several."""
-    models = [name for name in run.report.get("against_baseline", {}) if name not in ("base", "few_shot")]
+    models = [name for name in run.report.get("against_baseline", {}) if SHOTS.sub("", name) != "base"]
     if not judges or not models:
         return
     name, baseline, judge = ("ppo" if "ppo" in models else models[-1]), run.report.get("baseline"), judges[0]

@@ -124,6 +124,15 @@ class SamplingSettings(Settings):
     batch: int = Field(64, ge=1, description="prompts generated for at once, with random numbers of their own")
 
 
+class MissingEosSettings(Settings):
+    """The price of a missing end of text."""
+
+    mode: Literal["subtract", "replace", "none"] = Field(
+        "subtract", description="subtract `value`, replace the score by −value, or none: pay the score as it is"
+    )
+    value: float = Field(1.0, ge=0, description="in standard deviations of the reward model")
+
+
 TemplateName = Literal["dialogue", "alpaca", "plain", "chat"]
 DtypeName = Literal["auto", "float32", "bfloat16"]
 TrackerName = Literal["wandb", "tensorboard", "trackio"]

@@ -6,7 +6,15 @@ from typing import Literal
 
 from pydantic import Field
 
-from heed.settings.common import DataSettings, HygieneSettings, SamplingSettings, Settings, StageSettings, TemplateName
+from heed.settings.common import (
+    DataSettings,
+    HygieneSettings,
+    MissingEosSettings,
+    SamplingSettings,
+    Settings,
+    StageSettings,
+    TemplateName,
+)
 
 
 class EndpointSettings(Settings):
@@ -51,10 +59,13 @@ class EvaluateSettings(StageSettings):
     text: tuple[str, ...] = Field((), description="text files on which nats per token are measured")
     text_characters: int = Field(200_000, ge=1000, description="characters of `text` that are read")
     harness: HarnessSettings = HarnessSettings()
-    few_shot: int = Field(0, ge=0, description="demonstrations shown to models that are not fine-tuned; 0 = none")
+    few_shot: int = Field(
+        0, ge=0, description="also each model that is not fine-tuned, shown so many demonstrations first; 0 = none"
+    )
     best_of: int = Field(
         0, ge=0, le=1024, description="also best-of-n of the first model, by the first reward model: its n; 0 = none"
     )
+    missing_eos: MissingEosSettings = MissingEosSettings()
 
 
 class SampleSettings(StageSettings):

@@ -12,19 +12,11 @@ from heed.settings.common import (
     DataSettings,
     DecaySettings,
     HygieneSettings,
+    MissingEosSettings,
     SamplingSettings,
     Settings,
     StageSettings,
 )
-
-
-class MissingEosSettings(Settings):
-    """The price of a missing end of text."""
-
-    mode: Literal["subtract", "replace", "none"] = Field(
-        "subtract", description="subtract `value`, replace the score by −value, or none: pay the score as it is"
-    )
-    value: float = Field(1.0, ge=0, description="in standard deviations of the reward model")
 
 
 class PtxSettings(Settings):

@@ -1,4 +1,5 @@
-"""The baseline: sample n responses, keep the best-scored. No training, and a curve to compare PPO with."""
+"""The baseline: sample n responses, keep the one that PPO would be paid most for. No training, and a curve to compare
+PPO with."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ from heed.data.prompts import PromptSet, prompt_set
 from heed.data.sources import read_prompts
 from heed.data.template import Template
 from heed.errors import ConfigError
+from heed.evaluation.best import paid
 from heed.evaluation.judge import Judge
+from heed.evaluation.printed import print_answers, print_in_blocks, with_interval
 from heed.formulas.best_of_n import best_of_n
 from heed.formulas.kl import best_of_n_kl
 from heed.formulas.statistics import bootstrap_mean
@@ -29,9 +32,8 @@ from heed.records import prompt_to_json
 from heed.settings.best_of_n import BestOfNSettings
 from heed.training.begin import announce
 from heed.training.device import pick_device, pick_dtype
-from heed.training.figures import interval
 from heed.training.loop import Loop
-from heed.training.metrics import print_completions, short
+from heed.training.metrics import short
 from heed.training.randomness import Randomness, seed_everything
 from heed.training.run_dir import RunDir
 
@@ -44,6 +46,7 @@ class Scored:
 
     answers: Answers
     scores: Float[Tensor, "prompts n"]
+    paid: Float[Tensor, "prompts n"]  # what is chosen by: scores after the price of a missing end, as PPO pays them
     others: dict[str, Float[Tensor, "prompts n"]]
 
 
@@ -80,7 +83,7 @@ def run(settings: BestOfNSettings) -> Path:
             repeated = [prompt for prompt in asked for _ in range(settings.n)]
             told = gold_scores(repeated, answers.texts, answers.finished)
             others["gold"] = torch.tensor(told).view(-1, settings.n)
-        scored = Scored(answers, scores[0], others)
+        scored = Scored(answers, scores[0], paid(answers, scores[0], settings.missing_eos), others)
         rows = winners(prompts, scored)
         run_dir.samples(0, rows)
         found = report(prompts, scored, settings.seed)
@@ -95,7 +98,7 @@ def report(prompts: PromptSet, scored: Scored, seed: int) -> dict[str, Any]:
     """The unbiased best-of-n curve from all samples, with the KL that choosing costs, and what the winners are like."""
     samples = scored.scores.shape[1]
     sizes = sorted({2**power for power in range(samples.bit_length()) if 2**power <= samples} | {samples})
-    best, row = scored.scores.argmax(dim=1).numpy(), np.arange(len(scored.scores))
+    best, row = scored.paid.argmax(dim=1).numpy(), np.arange(len(scored.scores))
     lengths, finished = np.array(scored.answers.lengths), np.array(scored.answers.finished)
     by_prompt = {"length": lengths.reshape(-1, samples), "eos_rate": finished.reshape(-1, samples)}
     return {
@@ -113,10 +116,10 @@ def point(scored: Scored, n: int, seed: int) -> dict[str, Any]:
     found = {
         "n": n,
         "kl_bound": best_of_n_kl(n),
-        "score": bootstrap_mean(best_of_n(scored.scores, n).numpy(), seed).as_dict(),
+        "score": bootstrap_mean(best_of_n(scored.paid, n, scored.scores).numpy(), seed).as_dict(),
     }
     for name, worth in scored.others.items():
-        found[name] = bootstrap_mean(best_of_n(scored.scores, n, worth).numpy(), seed).as_dict()
+        found[name] = bootstrap_mean(best_of_n(scored.paid, n, worth).numpy(), seed).as_dict()
     return found
 
 
@@ -125,7 +128,7 @@ def winners(prompts: PromptSet, scored: Scored) -> list[dict[str, Any]]:
     samples = scored.scores.shape[1]
     rows = []
     for i, record in enumerate(prompts.records):
-        best = int(scored.scores[i].argmax())
+        best = int(scored.paid[i].argmax())
         place = samples * i + best
         row = {
             "prompt": prompt_to_json(record.prompt),
@@ -133,6 +136,7 @@ def winners(prompts: PromptSet, scored: Scored) -> list[dict[str, Any]]:
             "score": float(scored.scores[i, best]),
             "mean_score": float(scored.scores[i].mean()),
             "scores": scored.scores[i].tolist(),
+            "paid_scores": scored.paid[i].tolist(),
             "finished": scored.answers.finished[place],
             "source": record.source,
             "group": record.group,
@@ -147,12 +151,12 @@ def print_curve(report: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     """The curve, then the first winners."""
     curve = []
     for at in report["curve"]:
-        shown = {"n": at["n"], "KL ≤ (nats)": at["kl_bound"]}
+        shown = {"n": str(at["n"]), "KL ≤ (nats)": short(at["kl_bound"])}
         for name in ("score", "judge", "gold"):
             if name in at:
-                shown |= {name: short(at[name]["estimate"]), f"{name}, 95 %": interval(at[name])}
+                shown[name] = with_interval(at[name])
         curve.append(shown)
-    print_completions(curve, f"best of n on {report['prompts']:,} prompts")
-    named = {"prompt": "prompt", "response": "best", "score": "score", "mean_score": "mean"}
+    print_in_blocks(curve, f"best of n on {report['prompts']:,} prompts, [95 % intervals]")
+    named = {"prompt": "prompt", "response": "best", "score": "score"}
     texts = [{title: row[name] for name, title in named.items()} for row in rows[:SHOWN]]
-    print_completions(texts, "winners")
+    print_answers(texts, "the first winners")

@@ -2,42 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import torch
-from torch import Tensor
 
 from heed.data.batch import text_rows
-from heed.data.encode import encode_demonstrations, encode_prompts, encode_responses, encode_texts
-from heed.data.prompts import PromptSet, prompt_set, take_shots, until_next_turn
+from heed.data.encode import encode_demonstrations, encode_texts
+from heed.data.prompts import PromptSet, prompt_set, take_shots
 from heed.data.sources import read_prompts, read_rankings, read_texts
 from heed.data.template import Template
 from heed.errors import CheckpointError, ConfigError
-from heed.evaluation.best import best
 from heed.evaluation.endpoint import Endpoint, Judgements, key_of
+from heed.evaluation.exam import Exam
 from heed.evaluation.harness import benchmarks, require_harness
 from heed.evaluation.judge import Judge
 from heed.evaluation.people import Outcomes, Rankings
+from heed.evaluation.printed import print_compared
 from heed.evaluation.rouge import require_rouge
-from heed.evaluation.side_by_side import Answered, AnswerSheet, compared, sample_rows, summary, tables
-from heed.formulas.kl import best_of_n_kl
+from heed.evaluation.side_by_side import Answered, AnswerSheet, compared, sample_rows, summary
 from heed.imitation import response_loss
-from heed.models.answers import Answers, answer, divergence
 from heed.models.checkpoint import Checkpoint, open_checkpoint
 from heed.models.load import load_tokenizer
 from heed.models.policy import Policy
 from heed.models.roles import Shelf, weight_count
-from heed.models.text_loss import text_loss
-from heed.pocket.gold import judge as gold
-from heed.records import Demonstration, Dialogue
+from heed.pocket.gold import scores as gold_scores
+from heed.records import Demonstration
 from heed.settings.evaluate import EvaluateSettings
 from heed.training.begin import announce
 from heed.training.device import pick_device, pick_dtype
 from heed.training.loop import Loop
-from heed.training.metrics import Progress, print_completions
 from heed.training.randomness import Randomness, seed_everything
 from heed.training.run_dir import RunDir
 
@@ -49,6 +46,7 @@ def run(settings: EvaluateSettings) -> Path:
     checkpoints = check(settings)
     records = read_prompts(settings.prompts, settings.seed)
     shots, records = take_shots(records, settings.few_shot)
+    shown = few_shot_names(settings, checkpoints)
     rankings = Rankings(read_rankings(settings.people, settings.seed)) if settings.people.path else None
     documents = read_texts(settings.text, settings.text_characters) if settings.text else []
     device = pick_device(settings.device, max(map(weight_count, checkpoints.values())))
@@ -63,28 +61,29 @@ def run(settings: EvaluateSettings) -> Path:
         template = Template.named(common_template(checkpoints), tokenizer)
         longest = settings.sampling.max_new_tokens
         prompts = prompt_set(records, settings.hygiene, template, tokenizer, context, longest)
-        text = text_rows(encode_texts(documents, tokenizer), min(TEXT_SEQUENCE, context), tokenizer.eos_token_id)
-        sheet, names = AnswerSheet(), [*policies, *best_name(settings)]
+        rows = text_rows(encode_texts(documents, tokenizer), min(TEXT_SEQUENCE, context), tokenizer.eos_token_id)
+        judge_of_words = gold_scores if settings.gold else None
+        exam = Exam(prompts, reference, judges, template, settings.sampling, settings.seed, rows, judge_of_words)
+        after_shots = exam.after_shots(shots, context) if shots else []
+        sheet, names = AnswerSheet(), [*policies, *shown, *best_name(settings)]
         parts = {"answers": sheet, "random": Randomness(generator)}
         announce(run_dir, reference.trunk.model.parameters(), threads=reference.trunk.threads.count)
         with Loop(run_dir, "evaluate", len(names), parts, settings.save_every) as loop:
             for step in loop:
                 name = names[step - 1]
-                model = Measured(name, policies.get(name, policies[names[0]]), reference, judges, template, settings)
-                if name not in policies:
-                    answers = model.best_of(settings.best_of, prompts)
-                elif shots and not checkpoints[name].metadata:
-                    answers = model.after(shots, prompts, text)
+                if name in policies:
+                    answers = replace(exam.alone(name, policies[name]), **known(policies[name], exam, settings))
+                elif name in shown:
+                    answers = exam.few_shot(name, policies[shown[name]], settings.few_shot, after_shots)
                 else:
-                    answers = model.alone(prompts, text)
+                    answers = exam.best_of(name, policies[names[0]], settings.best_of, settings.missing_eos)
                 sheet.answered[name] = answers
                 loop.record(summary(answers), tokens=sum(answers.lengths))
         told = preferences(prompts, sheet.answered, settings, rankings, run_dir)
         found = report(prompts, sheet.answered, settings, template, told)
         run_dir.samples(0, sample_rows(prompts.records, sheet.answered))
         run_dir.write_json("report.json", found)
-        for title, rows in tables(found, prompts.records, sheet.answered).items():
-            print_completions(rows, title)
+        print_compared(found, prompts.records, sheet.answered)
         run_dir.finished("heed", "chat", *list(settings.models.values())[:2])
     return run_dir.path
 
@@ -102,8 +101,13 @@ def check(settings: EvaluateSettings) -> dict[str, Checkpoint]:
         open_checkpoint(path, "reward")
     if settings.best_of and not settings.reward_models:
         raise ConfigError("best_of", "nothing chooses the best", "give a reward model: --reward-models.NAME RUN")
-    if taken := set(best_name(settings)) & settings.models.keys():
-        raise ConfigError("models", f"{min(taken)} is what `best_of` is called", "call the model otherwise")
+    shown = few_shot_names(settings, checkpoints)
+    if settings.few_shot and not shown:
+        told = "every model is fine-tuned, so there is none to show demonstrations to"
+        raise ConfigError("few_shot", told, "add the base: --models.base MODEL, or set `few_shot` to 0")
+    for setting, taken in (("best_of", best_name(settings)), ("few_shot", shown)):
+        if same := settings.models.keys() & set(taken):
+            raise ConfigError("models", f"{min(same)} is what `{setting}` is called", "call the model otherwise")
     names = judge_names(settings)
     if twice := {name for name in names if names.count(name) > 1}:
         raise ConfigError("reward_models", f"{min(twice)} is another judge's name", "call the reward model otherwise")
@@ -137,6 +141,12 @@ def common_template(checkpoints: dict[str, Checkpoint]) -> str:
 def best_name(settings: EvaluateSettings) -> list[str]:
     """What best-of-n is called among the models, where it is one of them."""
     return [f"best-of-{settings.best_of}"] if settings.best_of else []
+
+
+def few_shot_names(settings: EvaluateSettings, checkpoints: dict[str, Checkpoint]) -> dict[str, str]:
+    """What each model that was not fine-tuned is called where it is shown demonstrations first → its own name."""
+    bare = [name for name, found in checkpoints.items() if not found.template] if settings.few_shot else []
+    return {f"{name}-{settings.few_shot}-shot": name for name in bare}
 
 
 def judge_names(settings: EvaluateSettings) -> list[str]:
@@ -201,100 +211,17 @@ def judged(outcomes: Outcomes) -> dict[str, int]:
     return {"asked": len(outcomes), "read": sum(outcome is not None for outcome in outcomes)}
 
 
-class Measured:
-    """A model among those it is measured by. Every model draws with the same seed, so equal models answer alike."""
-
-    def __init__(
-        self,
-        name: str,
-        policy: Policy,
-        reference: Policy,
-        judges: dict[str, Judge],
-        template: Template,
-        settings: EvaluateSettings,
-    ) -> None:
-        self.name, self.policy, self.reference = name, policy, reference
-        self.judges, self.template, self.settings = judges, template, settings
-        self.size = settings.sampling.batch
-
-    def alone(self, prompts: PromptSet, text: Tensor) -> Answered:
-        """Answers to the prompts as they are, with scores and KL from the very tokens that were drawn."""
-        answers = self._answer(prompts.tokens)
-        scores = self._scores([record.prompt for record in prompts.records], answers)
-        kl = divergence(self.policy, self.reference, answers, self.settings.sampling.temperature, self.size)
-        return Answered(
-            answers.texts, answers.finished, answers.lengths, scores, kl, self._text_loss(text),
-            **self._reference_loss(prompts), benchmarks=self._benchmarks(),
-        )  # fmt: skip
-
-    def after(self, shots: Dialogue, prompts: PromptSet, text: Tensor) -> Answered:
-        """Answers given after demonstrations, which the judges do not see. They end where the model goes on to write
-        the next turn. The reference reads other prompts, so there is no KL."""
-        asked = [record.prompt for record in prompts.records]
-        tokenizer, longest = self.policy.trunk.tokenizer, self.settings.sampling.max_new_tokens
-        tokens = encode_prompts([(*shots, *prompt) for prompt in asked], self.template, tokenizer)
-        needed = max(map(len, tokens)) + longest
-        if needed > self.policy.trunk.context:
-            told = f"demonstrations, prompt and response need {needed} of {self.policy.trunk.context} positions"
-            raise ConfigError("few_shot", told, "lower `few_shot`, `hygiene.max_prompt_tokens` or `max_new_tokens`")
-        answers = self._answer(tokens)
-        cut = [until_next_turn(text) for text in answers.texts]
-        texts = [words for words, _ in cut]
-        finished = [went_on or ended for (_, went_on), ended in zip(cut, answers.finished, strict=True)]
-        lengths = [len(row) for row in encode_responses(texts, self.template, tokenizer, finished)]
-        scores = {name: judge.scores_of_texts(asked, texts, finished, self.size) for name, judge in self.judges.items()}
-        return Answered(
-            texts, finished, lengths, scores | self._gold(asked, texts, finished), None, self._text_loss(text),
-            few_shot=self.settings.few_shot, **self._reference_loss(prompts), benchmarks=self._benchmarks(),
-        )  # fmt: skip
-
-    def best_of(self, n: int, prompts: PromptSet) -> Answered:
-        """The best of n answers by the first judge, and what all judges say of it. Only its KL's bound is known, and
-        what it knows of texts is what the model itself does."""
-        every, asked = self._answer(prompts.tokens, n), [record.prompt for record in prompts.records]
-        chooses, *_ = self.judges.values()
-        answers = best(every, chooses.scores(asked, every, self.policy, self.template, self.size))
-        bound = best_of_n_kl(n) if self.policy is self.reference else None
-        return Answered(
-            answers.texts, answers.finished, answers.lengths, self._scores(asked, answers), None, None, kl_bound=bound
-        )
-
-    def _answer(self, tokens: list[list[int]], copies: int = 1) -> Answers:
-        generator = torch.Generator(self.policy.trunk.device).manual_seed(self.settings.seed)
-        with Progress(self.name, len(tokens)) as progress:
-            return answer(
-                self.policy, tokens, self.settings.sampling, generator, copies,
-                answered=lambda prompts: progress.update(prompts, {}),
-            )  # fmt: skip
-
-    def _scores(self, asked: list[Dialogue], answers: Answers) -> dict[str, Tensor]:
-        scores = {
-            name: judge.scores(asked, answers, self.policy, self.template, self.size)
-            for name, judge in self.judges.items()
-        }
-        return scores | self._gold(asked, answers.texts, answers.finished)
-
-    def _gold(self, asked: list[Dialogue], texts: list[str], finished: list[bool]) -> dict[str, Tensor]:
-        if not self.settings.gold:
-            return {}
-        return {"gold": torch.tensor([gold(*one).score for one in zip(asked, texts, finished, strict=True)])}
-
-    def _reference_loss(self, prompts: PromptSet) -> dict[str, Tensor]:
-        """Nats and tokens of the reference answers that fit the context, as SFT's validation loss has them."""
-        known = [Demonstration(record.prompt, record.reference) for record in prompts.records if record.reference]
-        encoded = encode_demonstrations(known, self.template, self.policy.trunk.tokenizer)
-        fitting = [one for one in encoded if len(one.tokens) <= self.reference.trunk.context]
-        if not fitting:
-            return {}
-        loss = response_loss.measure(self.policy, fitting, self.size * max(len(one.tokens) for one in fitting))
-        return {"reference_nats": torch.from_numpy(loss.nats), "reference_tokens": torch.from_numpy(loss.tokens)}
-
-    def _benchmarks(self) -> dict[str, dict[str, float | int | None]]:
-        asked = self.settings.harness
-        if not asked.tasks:
-            return {}
-        found = benchmarks(self.policy, asked.tasks, asked.limit, self.size, asked.include, self.settings.seed)
-        return {name: figure.as_dict() for name, figure in found.items()}
-
-    def _text_loss(self, text: Tensor) -> Tensor | None:
-        return text_loss(self.policy, text, self.size) if len(text) else None
+def known(policy: Policy, exam: Exam, settings: EvaluateSettings) -> dict[str, Any]:
+    """What a model knows without being asked: nats and tokens of the reference answers that fit the context, as SFT's
+    validation loss has them, and public benchmarks."""
+    size, asked = settings.sampling.batch, settings.harness
+    found: dict[str, Any] = {}
+    references = [Demonstration(one.prompt, one.reference) for one in exam.prompts.records if one.reference]
+    encoded = encode_demonstrations(references, exam.template, policy.trunk.tokenizer)
+    if fitting := [one for one in encoded if len(one.tokens) <= exam.reference.trunk.context]:
+        loss = response_loss.measure(policy, fitting, size * max(len(one.tokens) for one in fitting))
+        found |= {"reference_nats": torch.from_numpy(loss.nats), "reference_tokens": torch.from_numpy(loss.tokens)}
+    if asked.tasks:
+        told = benchmarks(policy, asked.tasks, asked.limit, size, asked.include, settings.seed)
+        found["benchmarks"] = {name: figure.as_dict() for name, figure in told.items()}
+    return found

@@ -19,6 +19,7 @@ from heed.data.tally import Tally
 from heed.data.template import Template
 from heed.errors import ConfigError, DataError
 from heed.evaluation.judge import Judge
+from heed.evaluation.printed import print_answers
 from heed.formulas.advantages import shaped_rewards
 from heed.models.adapter import settled
 from heed.models.artefact import Artefact, TemplateUsed, check_saveable
@@ -46,7 +47,6 @@ from heed.training.device import pick_device, pick_dtype
 from heed.training.figures import print_figures
 from heed.training.guards import require_finite
 from heed.training.loop import Loop
-from heed.training.metrics import print_completions
 from heed.training.optimizer import ppo_learning_rate_factor
 from heed.training.randomness import Randomness, seed_everything
 from heed.training.run_dir import DROPPED, RunDir
@@ -113,7 +113,7 @@ def run(settings: PPOSettings) -> Path:
         report |= {"kept": settings.select, "doctor": doctor.chart.summary()}
         keep(run_dir, report, settings.select == "last", partial(save, ppo, settings, report, run_dir))
         run_dir.write_json("report.json", report)
-        print_completions(held_out.table()[:6], "held-out prompts, before and after PPO")
+        print_answers(held_out.table()[:6], "held-out prompts, before and after PPO")
         print_figures(headline(report), f"{len(held_out.questions)} held-out prompts")
         run_dir.finished(*next_command(settings))
     return run_dir.path

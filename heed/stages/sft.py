@@ -12,6 +12,7 @@ from heed.data.provenance import provenance
 from heed.data.tally import Tally
 from heed.data.template import Template
 from heed.errors import ConfigError
+from heed.evaluation.printed import print_answers
 from heed.imitation import completions, response_loss
 from heed.imitation.examples import Examples, Records, draw_batches, encode, read_mixed_text, read_splits
 from heed.imitation.loss import backpropagate
@@ -31,7 +32,6 @@ from heed.training.dry_run import heaviest_first
 from heed.training.figures import print_figures
 from heed.training.guards import decoded
 from heed.training.loop import Loop
-from heed.training.metrics import print_completions
 from heed.training.optimizer import learning_rate_factor, make_optimizer, set_learning_rate
 from heed.training.optimizer import step as optimizer_step
 from heed.training.randomness import Randomness, seed_everything
@@ -155,7 +155,7 @@ def compare_answers(
     answered["sft"] = completions.complete(policy, prompts.prompts, *options)
     run_dir.samples(run_dir.step, completions.rows(prompts, answered))
     shown = completions.table(prompts, answered, PRINTED)
-    print_completions(shown, f"the first {len(shown)} of {len(prompts.prompts)} prompts")
+    print_answers(shown, f"the first {len(shown)} of {len(prompts.prompts)} prompts")
     return completions.figures(prompts, answered, settings.seed)
 
 

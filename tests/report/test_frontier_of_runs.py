@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -117,6 +118,18 @@ def test_an_evaluation_has_a_point_a_model_by_each_judge_and_by_gold(write_run: 
         "ppo": [0.25],
     }
     assert {name: list(line.y) for name, line in lines_of([run], GOLD, gold).items()} == {"ppo": [4.0]}
+
+
+def test_the_best_by_the_score_is_the_best_by_what_is_paid(write_run: Write) -> None:
+    """It is the gold score of the policy that PPO strives for."""
+    path = best_of_n(write_run, "best", "runs/reward")
+    rows = [json.loads(line) for line in (path / "samples.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["gold_scores"] = [1.0 if score > 0 else 0.0 for score in row["scores"]]
+        row["paid_scores"] = [-score for score in row["scores"]]
+    (path / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    line = lines_of([read_run(path)], GOLD)["the ceiling, the best by the score"]
+    assert line.y[-1] < 0.2 < 0.8 < lines_of([read_run(path)], GOLD)["the ceiling, the best policy at a KL"].y[-1]
 
 
 def test_two_evaluations_are_told_apart_and_best_of_n_is_placed_at_its_bound(write_run: Write) -> None:

@@ -172,24 +172,53 @@ def test_kl_is_measured_from_the_named_reference(runs: dict[str, str], prompts: 
     assert found["against_baseline"] == {"ppo": {}}
 
 
-def test_few_shot_is_for_bare_models_and_hidden_from_judges(runs: dict[str, str], prompts: str, tmp_path: Path) -> None:
+def test_few_shot_base_stands_beside_base_and_hides_its_demonstrations_from_judges(
+    runs: dict[str, str], prompts: str, tmp_path: Path
+) -> None:
     done = settings(runs, ["sft", "base"], prompts, tmp_path / "run", few_shot=1, reward_models={"rm": runs["reward"]})
     evaluate.run(done)
     found = report(tmp_path / "run")
-    assert [found["models"][name]["few_shot"] for name in ("sft", "base")] == [0, 1]
-    assert "kl" in found["models"]["sft"]
-    assert "kl" not in found["models"]["base"]
+    assert {name: model["few_shot"] for name, model in found["models"].items()} == {
+        "sft": 0, "base": 0, "base-1-shot": 1,
+    }  # fmt: skip
+    assert "kl" in found["models"]["base"]
+    assert "kl" not in found["models"]["base-1-shot"]
+    assert set(found["against_baseline"]) == {"base", "base-1-shot"}
+    bare, shown = ([row["responses"][name] for row in rows(tmp_path / "run")] for name in ("base", "base-1-shot"))
+    assert bare != shown
+    rest = tmp_path / "rest.jsonl"
+    rest.write_text("\n".join(Path(prompts).read_text().splitlines()[1:]))
+    evaluate.run(settings(runs, ["sft", "base"], str(rest), tmp_path / "without"))
+    assert bare == [row["responses"]["base"] for row in rows(tmp_path / "without")]
     assert found["prompts"] == 9  # the demonstration is no longer asked
     shelf = Shelf(lambda _: torch.float32, CPU)
     judge = Judge.load(shelf, runs["reward"], "judge")
     for row in rows(tmp_path / "run"):
-        text = row["responses"]["base"]
+        text = row["responses"]["base-1-shot"]
         if text.isascii():  # other bytes are not read back as the same tokens
             asked = (Turn("user", row["prompt"]),)
-            expected = judge.scores_of_texts([asked], [text], [row["finished"]["base"]], 1)
-            assert row["scores"]["base"]["rm"] == pytest.approx(float(expected[0]), abs=1e-4)
+            expected = judge.scores_of_texts([asked], [text], [row["finished"]["base-1-shot"]], 1)
+            assert row["scores"]["base-1-shot"]["rm"] == pytest.approx(float(expected[0]), abs=1e-4)
+    (tables,) = (
+        block
+        for part in page_of(tmp_path / "run").sections
+        for block in part.blocks
+        if isinstance(block, FigureTable) and block.title == "Mean score by rm"
+    )
+    assert [row.name for row in tables.figures] == ["base", "base-1-shot", "sft"]
+
+
+def test_few_shot_without_room_or_without_a_bare_model_is_told_at_once(
+    runs: dict[str, str], prompts: str, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError, match="demonstrations, prompt and response need"):
         evaluate.run(settings(runs, ["sft", "base"], prompts, tmp_path / "other", few_shot=4))
+    assert not (tmp_path / "other").exists()  # before anybody answers
+    with pytest.raises(ConfigError, match="every model is fine-tuned"):
+        evaluate.check(settings(runs, ["sft", "ppo"], prompts, tmp_path / "run", few_shot=1))
+    named = {"models": {"base": runs["base"], "base-2-shot": runs["ppo"]}}
+    with pytest.raises(ConfigError, match="base-2-shot is what `few_shot` is called"):
+        evaluate.check(settings(runs, [], prompts, tmp_path / "run", few_shot=2, **named))
 
 
 def test_shots_are_short_and_leave_the_rest() -> None:
@@ -328,7 +357,7 @@ def test_best_of_n_is_a_model_among_the_others(
     assert list(found["models"]) == ["sft", "ppo", "best-of-4"]
     for row, winner in zip(rows(tmp_path / "run"), winners, strict=True):
         assert row["responses"]["best-of-4"] == winner["response"]
-        assert row["scores"]["best-of-4"]["proxy"] == pytest.approx(max(winner["scores"]), abs=1e-4)
+        assert row["scores"]["best-of-4"]["proxy"] == pytest.approx(winner["score"], abs=1e-4)
         assert row["scores"]["best-of-4"]["other"] == pytest.approx(winner["judge_score"], abs=1e-4)
     model = found["models"]["best-of-4"]
     assert "kl" not in model and model["kl_bound"] == pytest.approx(math.log(4) - 3 / 4)

@@ -72,6 +72,7 @@ BASES: dict[str, tuple[type[StageSettings], Callable[[Any], object], Nested]] = 
     "evaluate": (EvaluateSettings, evaluate.run, {
         "models": {"a": "PLACE/base", "b": "PLACE/sft"}, "reward_models": {"judge": "PLACE/reward"},
         "prompts": "PLACE/data", "sampling": SAMPLING, "text": ("PLACE/text.txt",), "few_shot": 1,
+        "best_of": 4,
     }),
     "sample": (SampleSettings, sample.run, {
         "model": "PLACE/sft", "prompts": "PLACE/data", "responses": 2, "sampling": SAMPLING,
@@ -130,7 +131,8 @@ CHANGES: dict[str, Nested] = {
     "evaluate": {
         **EVERY, "models": {"a": "PLACE/base", "b": "PLACE/base2"}, "reference": "b", "reward_models": {},
         "prompts": DATA, "hygiene": HYGIENE, "sampling": DRAWN, "text": (), "text_characters": 1000, "few_shot": 2,
-        "best_of": 2, "gold": True, "overlap": ("bleu",), "people": DATA,
+        "best_of": 2, "missing_eos": {"mode": "replace", "value": 3.0}, "gold": True, "overlap": ("bleu",),
+        "people": DATA,
         "endpoint": {"url": "http://127.0.0.1:9/v1", "model": "m", "key": "K", "prompts": 1, "timeout": 1.0},
         "harness": {"tasks": ("t",), "limit": 1, "include": "mine"},
     },
@@ -140,7 +142,7 @@ CHANGES: dict[str, Nested] = {
     "best_of_n": {
         **EVERY, "model": "PLACE/base", "reward_model": "PLACE/reward2", "judge": "PLACE/reward2", "gold": True,
         "prompts": DATA,
-        "hygiene": HYGIENE, "n": 2, "sampling": DRAWN,
+        "hygiene": HYGIENE, "n": 2, "sampling": DRAWN, "missing_eos": {"mode": "replace", "value": 3.0},
     },
     "evaluate_reward": {
         **EVERY, "model": "PLACE/reward2", "data": DATA, "max_tokens": 8, "microbatch_tokens": 16,

@@ -139,13 +139,41 @@ def test_curve_of_best_of_n(best: Path) -> None:
     assert [at["n"] for at in found["curve"]] == [1, 2, 4, 6]
     assert [at["kl_bound"] for at in found["curve"]] == pytest.approx([best_of_n_kl(n) for n in (1, 2, 4, 6)])
     scores = [at["score"]["estimate"] for at in found["curve"]]
-    assert scores == sorted(scores)
     rows = [json.loads(line) for line in (best / "samples.jsonl").read_text().splitlines()]
     assert scores[0] == pytest.approx(sum(row["mean_score"] for row in rows) / 12, abs=1e-5)
     assert scores[-1] == pytest.approx(sum(row["score"] for row in rows) / 12, abs=1e-5)
     judged = [at["judge"]["estimate"] for at in found["curve"]]
     assert judged[-1] == pytest.approx(sum(row["judge_score"] for row in rows) / 12, abs=1e-5)
     assert found["winners"]["eos_rate"]["estimate"] == pytest.approx(sum(row["finished"] for row in rows) / 12)
+
+
+@pytest.mark.parametrize(
+    "price", [{"mode": "none"}, {"mode": "subtract", "value": 0.5}, {"mode": "replace", "value": 9}]
+)
+def test_the_best_is_what_ppo_would_be_paid_most_for(
+    price: dict[str, Any], plain: dict[str, str], prompts: str, tmp_path: Path
+) -> None:
+    """Scores are told as they are; the price of a missing end counts in the choice."""
+    best_of_n.run(
+        BestOfNSettings(
+            model=plain["sft"], reward_model=plain["reward"], prompts=prompts, output=str(tmp_path / "run"), n=6,
+            missing_eos=price, hygiene=HygieneSettings(max_prompt_tokens=20),
+            sampling=SamplingSettings(max_new_tokens=30),
+        )
+    )  # fmt: skip
+    rows = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]
+    ends = [a == b for row in rows for a, b in zip(row["scores"], row["paid_scores"], strict=True)]
+    assert all(ends) if price["mode"] == "none" else 0 < sum(ends) < len(ends)
+    for row in rows:
+        paid = {"none": row["score"], "subtract": row["score"] - 0.5, "replace": -9.0}[price["mode"]]
+        assert max(row["paid_scores"]) == pytest.approx(row["score"] if row["finished"] else paid, abs=1e-5)
+    if price["mode"] == "replace":  # nobody is chosen who does not end where somebody does
+        assert all(row["finished"] or set(row["paid_scores"]) == {-9.0} for row in rows)
+        return  # which of several that do not end is chosen is chance
+    curve = [at["score"]["estimate"] for at in report(tmp_path / "run")["curve"]]
+    assert curve[-1] == pytest.approx(sum(row["score"] for row in rows) / len(rows), abs=1e-5)
+    if price["mode"] == "none":
+        assert curve == sorted(curve)
 
 
 def test_a_judge_that_agrees_has_the_same_curve(plain: dict[str, str], prompts: str, tmp_path: Path) -> None:
