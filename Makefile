@@ -107,9 +107,6 @@ bench: $(READY) ## heed beside TRL, generate and the arithmetic, on an idle mach
 scaling: $(READY) ## does the cost of PPO grow with the work alone: batches and answers at 1, 2, 4, 8 times (minutes)
 	$(BIN)/python benchmarks/scaling.py
 
-scaling: $(READY) ## does the cost of PPO grow with the work alone: batches and answers at 1, 2, 4, 8 times (minutes)
-	$(BIN)/python benchmarks/scaling.py
-
 doctor-cost: $(READY) ## what the doctor's live checks cost: PPO steps with and without them
 	$(BIN)/python benchmarks/doctor_cost.py
 

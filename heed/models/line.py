@@ -1,8 +1,8 @@
-"""Rows of several lengths, read without their padding.
+"""Rows of several lengths, read without their padding, and what several of them begin with read once.
 
 A batch is a fifth padding (16 prompts of 16 to 64 tokens with 48 written ones), and nothing in a transformer but its
 attention has to know which token is of which row. So tokens go through it in one line, and stand in rows for the
-attention alone.
+attention alone. The answers to one prompt share its tokens there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from heed.batches import RankingBatch
+SHARE = 0.1
+"""Tokens that a line must save before rows share any: what is shared costs a sum in the gradient."""
 
 
 class Line:
@@ -109,35 +110,41 @@ def read_in_line(line: Line) -> Iterator[None]:
 
 def states_in_line(
     body: nn.Module, tokens: Int[Tensor, "batch time"], mask: Bool[Tensor, "batch time"]
-) -> Float[Tensor, "batch time width"]:
-    """Last hidden states of padded rows by a body that can be read so. Where there is padding, those of some token."""
+) -> Float[Tensor, "batch time width"] | None:
+    """Last hidden states of padded rows by a body that can be read so; where there is padding, those of some token.
+    None where a line would not be shorter: there is no padding, and rows do not begin alike."""
     counts = mask.sum(dim=1)
-    line = Line(torch.arange(max(1, int(counts.max())), device=mask.device) < counts[:, None])
-    positions = (mask.long().cumsum(dim=1) - 1)[mask]
+    there = torch.arange(max(1, int(counts.max())), device=mask.device) < counts[:, None]
+    rows = tokens.new_zeros(there.shape).masked_scatter(there, tokens[mask])
+    shared = shared_beginnings(rows, there)
+    if shared is None and bool(mask.all()):
+        return None
+    line = Line(there, shared)
+    positions = torch.arange(line.time, device=mask.device).expand(there.shape).flatten()[line.home]
     with read_in_line(line):
-        output = body(input_ids=tokens[mask][None], position_ids=positions[None], use_cache=False)
-    place = (mask.flatten().cumsum(dim=0) - 1).clamp(min=0)
-    found: Tensor = output.last_hidden_state[0].index_select(0, place)
+        output = body(input_ids=rows.flatten()[line.home][None], position_ids=positions[None], use_cache=False)
+    place = (mask.long().cumsum(dim=1) - 1).clamp(min=0) + torch.arange(line.rows, device=mask.device)[
+        :, None
+    ] * line.time
+    found: Tensor = output.last_hidden_state[0].index_select(0, line.tokens[place.flatten()])
     return found.view(*mask.shape, -1)
 
 
-def ends_in_line(body: nn.Module, batch: RankingBatch) -> Float[Tensor, "responses width"]:
-    """The last hidden state of each response by a body that can be read so: every prompt is read once, whatever the
-    number of its responses."""
-    asked, answered = batch.prompts.mask.sum(dim=1), batch.mask.sum(dim=1)
-    before = asked[batch.segments]
-    first = (asked.cumsum(dim=0) - asked)[batch.segments]  # where in the line the prompt of each response begins,
-    own = asked.sum() + answered.cumsum(dim=0) - answered  # and where the response itself
-    place = torch.arange(int((before + answered).max()), device=asked.device)
-    of_prompt = place < before[:, None]
-    tokens = torch.where(of_prompt, first[:, None] + place, own[:, None] + place - before[:, None])
-    line = Line(place < (before + answered)[:, None], tokens)
-    positions = place.expand(tokens.shape).flatten()[line.home]
-    everything = torch.cat([batch.prompts.tokens[batch.prompts.mask], batch.tokens[batch.mask]])
-    with read_in_line(line):
-        output = body(input_ids=everything[None], position_ids=positions[None], use_cache=False)
-    found: Tensor = output.last_hidden_state[0]
-    return found.index_select(0, own + answered - 1)
+def shared_beginnings(
+    rows: Int[Tensor, "rows time"], there: Bool[Tensor, "rows time"]
+) -> Int[Tensor, "rows time"] | None:
+    """The token of a line at each place where rows that begin alike share what they begin with, as the answers to one
+    prompt do. None where that is less than `SHARE` of all tokens."""
+    differ = (rows[:, None] != rows) | ~there[:, None] | ~there
+    common = torch.where(differ.any(dim=2), differ.byte().argmax(dim=2), there.shape[1])
+    length, source = common.tril(-1).max(dim=1)
+    if length.sum() < SHARE * there.sum():
+        return None
+    new = there & (torch.arange(there.shape[1], device=there.device) >= length[:, None])
+    tokens = (new.flatten().cumsum(dim=0) - 1).view(new.shape)
+    for row, (count, other) in enumerate(zip(length.tolist(), source.tolist(), strict=True)):
+        tokens[row, :count] = tokens[other, :count]
+    return tokens
 
 
 def states_on_the_left(

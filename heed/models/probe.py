@@ -51,14 +51,17 @@ def check_forward(trunk: Trunk) -> None:
 
 @torch.no_grad()
 def reads_lines(trunk: Trunk) -> bool:
-    """Whether two rows of several lengths are read in one line as each of them is alone."""
+    """Whether rows of several lengths, two of which begin alike, are read in one line as each of them is alone."""
     tokens = probe_tokens(trunk.model)
     half = tokens.shape[1] // 2
-    both, mask = torch.cat([tokens, tokens.flip(1)]), torch.ones(2, tokens.shape[1], dtype=torch.bool)
+    rows = torch.cat([tokens, tokens.flip(1), torch.cat([tokens[:, :half], tokens.flip(1)[:, half:]], dim=1)])
+    mask = torch.ones_like(rows, dtype=torch.bool)
     mask[0, half:] = False
     try:
-        found = states_in_line(trunk.body, both, mask.to(tokens.device))[mask]
-        alone = [trunk.hidden(row[None], row[None] >= 0)[0] for row in (tokens[0, :half], both[1])]
+        in_line = states_in_line(trunk.body, rows, mask)
+        assert in_line is not None  # there is padding
+        found = in_line[mask]
+        alone = [trunk.hidden(row[there][None], there[there][None])[0] for row, there in zip(rows, mask, strict=True)]
     except torch.OutOfMemoryError:
         raise
     except FAILURES:

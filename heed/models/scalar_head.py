@@ -20,7 +20,6 @@ from heed.models.adapter import HEADS, PREFIX
 from heed.models.checkpoint import HEAD, Checkpoint
 from heed.models.files import find_tensors
 from heed.models.layout import Layout, layout_of
-from heed.models.line import ends_in_line
 from heed.models.policy import scatter, whole
 from heed.models.trunk import Trunk
 
@@ -92,15 +91,17 @@ class RewardModel(ScalarModel):
     def scores_of(self, batch: RankingBatch) -> Float[Tensor, " responses"]:
         """Normalised scores of the responses, as of `scores`, each prompt read once whatever the number of its
         responses. Call inside `active()`."""
+        device, segments = self.trunk.device, batch.segments.to(self.trunk.device)
+        asked, answered = batch.prompts.mask.to(device), batch.mask.to(device)
+        tokens, mask = batch.tokens.to(device), torch.cat([asked[segments], answered], dim=1)
+        prompts = batch.prompts.tokens.to(device)
         if self.trunk.reads_lines:
-            return self.read(ends_in_line(self.trunk.body, batch))
-        device, cache = self.trunk.device, DynamicCache()
-        asked, segments = batch.prompts.mask.to(device), batch.segments.to(device)
-        self.trunk.hidden(batch.prompts.tokens.to(device), asked, cache)
+            return self.scores(torch.cat([prompts[segments], tokens], dim=1), mask)
+        cache = DynamicCache()
+        self.trunk.hidden(prompts, asked, cache)
         for layer in cache.layers:
             layer.keys, layer.values = layer.keys[segments], layer.values[segments]
-        answered = batch.mask.to(device)
-        hidden = self.trunk.hidden(batch.tokens.to(device), torch.cat([asked[segments], answered], dim=1), cache)
+        hidden = self.trunk.hidden(tokens, mask, cache)
         last = answered.sum(dim=1) - 1
         return self.read(hidden[torch.arange(len(last), device=device), last])
 

@@ -32,8 +32,7 @@ class Scoring:
 
     def __init__(self, model: RewardModel, texts: Sequence[Sequence[int]], microbatch_tokens: int) -> None:
         self.model, self.texts = model, texts
-        lengths = [len(text) for text in texts]
-        self.pieces: list[list[int]] = model.trunk.threads.share(list(_of_like_length(lengths, microbatch_tokens)))
+        self.pieces: list[list[int]] = model.trunk.threads.share(list(_of_like_length(texts, microbatch_tokens)))
         self.scores, self.done = torch.zeros(len(texts)), 0
 
     def rest(self) -> Iterator[list[int]]:
@@ -107,10 +106,29 @@ def different_texts(rankings: Sequence[RankedTexts]) -> dict[tuple[int, ...], in
     return found
 
 
-def _of_like_length(lengths: Sequence[int], microbatch_tokens: int) -> Iterator[list[int]]:
-    """Row numbers, longest first, in batches whose padded area stays within `microbatch_tokens` (one row at least)."""
-    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    while order:
-        size = max(1, microbatch_tokens // lengths[order[0]])
-        yield order[:size]
-        order = order[size:]
+def _of_like_length(texts: Sequence[Sequence[int]], microbatch_tokens: int) -> Iterator[list[int]]:
+    """Row numbers, longest first, in batches whose padded area stays within `microbatch_tokens` (one row at least).
+    Neighbours that begin alike stay together, because what they begin with may be read once."""
+    groups: list[list[int]] = []
+    for i, text in enumerate(texts):
+        room = microbatch_tokens // max(1, *(len(texts[j]) for j in [*groups[-1], i])) if groups else 0
+        if i and _begin_alike(texts[i - 1], text) and len(groups[-1]) < room:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    rows: list[int] = []
+    longest = 0
+    for most, group in sorted(((max(len(texts[i]) for i in group), group) for group in groups), reverse=True):
+        if rows and (len(rows) + len(group)) * longest > microbatch_tokens:
+            yield rows
+            rows = []
+        longest = longest if rows else most
+        rows = rows + group
+    if rows:
+        yield rows
+
+
+def _begin_alike(one: Sequence[int], other: Sequence[int]) -> bool:
+    """Whether the first half of the shorter is the same in both."""
+    half = max(1, min(len(one), len(other)) // 2)
+    return list(one[:half]) == list(other[:half])

@@ -266,10 +266,12 @@ class Trunk:
 
         With a `cache`, `tokens` holds the new tokens only and `mask` covers the cached ones too.
         """
-        if cache is None and not mask.all():
-            if self.reads_lines:
-                return states_in_line(self.body, tokens, mask)
-            return states_on_the_left(self.hidden, tokens, mask)
+        if cache is None:
+            found = states_in_line(self.body, tokens, mask) if self.reads_lines else None
+            if found is not None:
+                return found
+            if not mask.all():
+                return states_on_the_left(self.hidden, tokens, mask)
         told = {}
         if self._takes_positions:
             told["position_ids"] = (mask.long().cumsum(dim=1) - 1).clamp(min=0)[:, -tokens.shape[1] :]

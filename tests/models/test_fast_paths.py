@@ -182,6 +182,18 @@ def test_gelu_is_the_same_formula(dtype: torch.dtype) -> None:
     near(of_fast, of_slow, 1e-6 if dtype == torch.float32 else 0.01)
 
 
+APART = [list(range(2, 9)), list(range(20, 24)), list(range(30, 41))]
+ALIKE = [
+    [2, 3, 4, 5, 6],
+    [2, 3, 4, 5, 7, 8, 9, 10, 11],
+    [20, 21],
+    [2, 3, 4, 5, 7, 8, 12],  # as the second for longer than as the first
+    [2, 3, 4, 5, 6],  # the first once more
+    [2, 3],  # no token of its own
+    [20, 21, 0],  # as the third, whose padding is token 0 too
+]
+
+
 @pytest.fixture(params=["gpt2", "llama"])
 def directory(request: pytest.FixtureRequest, tiny_directory: Path, llama: Path) -> Path:
     """With heads of their own, and with heads that share keys."""
@@ -190,16 +202,16 @@ def directory(request: pytest.FixtureRequest, tiny_directory: Path, llama: Path)
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("in_line", [True, False])
+@pytest.mark.parametrize("rows", [APART, ALIKE], ids=["apart", "alike"])
 def test_padded_rows_are_read_as_if_alone_with_their_gradients(
-    directory: Path, dtype: torch.dtype, in_line: bool
+    directory: Path, dtype: torch.dtype, in_line: bool, rows: list[list[int]]
 ) -> None:
     trunk = Trunk.load(open_checkpoint(str(directory)), dtype, torch.device("cpu"))
     assert trunk.reads_lines
     trunk.reads_lines = in_line
-    rows = [list(range(2, 9)), list(range(20, 24)), list(range(30, 41))]
     policy, width = Policy(trunk), 15
-    tokens, mask = torch.ones(3, width, dtype=torch.long), torch.zeros(3, width, dtype=torch.bool)
-    for i, (row, start) in enumerate(zip(rows, (0, 6, 2), strict=True)):  # padding on the right, on both sides
+    tokens, mask = torch.ones(len(rows), width, dtype=torch.long), torch.zeros(len(rows), width, dtype=torch.bool)
+    for i, (row, start) in enumerate(zip(rows, (0, 6, 2, 0, 1, 3, 4), strict=False)):  # padding on any side
         tokens[i, start : start + len(row)], mask[i, start : start + len(row)] = torch.tensor(row), True
     with policy.trainable() as parameters:
         weights = list(parameters.values())
@@ -226,6 +238,17 @@ def test_nothing_is_computed_for_padding(trunk: Trunk) -> None:
     mask = torch.tensor([[False, True, True, True], [True, True, True, True], [False, False, False, True]])
     trunk.hidden(torch.arange(12).view(3, 4), mask)
     assert seen == [(1, 8)]
+    tokens, mask = torch.zeros(len(ALIKE), 12, dtype=torch.long), torch.zeros(len(ALIKE), 12, dtype=torch.bool)
+    for i, row in enumerate(ALIKE):
+        tokens[i, 12 - len(row) :], mask[i, 12 - len(row) :] = torch.tensor(row), True
+    trunk.hidden(tokens, mask)
+    assert seen[1] == (1, 5 + 5 + 2 + 1 + 1)  # rows that begin alike share their tokens, with padding
+    trunk.hidden(torch.tensor([[2, 3, 4], [2, 3, 5]]), torch.ones(2, 3, dtype=torch.bool))
+    assert seen[2] == (1, 4)  # and without
+    few = torch.arange(2, 42).view(2, 20)
+    few[:, 0] = 1
+    trunk.hidden(few, torch.ones(2, 20, dtype=torch.bool))
+    assert seen[3] == (2, 20)  # one token of forty is not worth it
 
 
 def test_a_line_that_a_model_reads_as_one_row_is_noticed(tiny_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,3 +89,13 @@ def test_what_several_people_ranked_is_scored_once_and_is_one_prompt(
     assert found.prompts.tolist() == [0, 1, 2]  # these begin differently
     same = Ranked([[9, 9, 1], [9, 9, 2]], [1, 2], 2), Ranked([[9, 9, 3], [9, 9, 1]], [1, 2], 2)
     assert score_rankings(model, same, ["x", "x"], 1000).prompts.tolist() == [0, 0]
+
+
+def test_neighbours_that_begin_alike_are_scored_together(model: RewardModel) -> None:
+    model.trunk.threads = RowThreads(1)
+    pairs = [[*range(10 * i, 10 * i + length), end] for i in range(4) for length, end in ((4 + i, 1), (6, 2))]
+    assert Scoring(model, pairs, 10**6).pieces == [[6, 7, 4, 5, 2, 3, 0, 1]]
+    assert Scoring(model, pairs, 16).pieces == [[6, 7], [4, 5], [2, 3], [0, 1]]
+    many = [[1, 2, 3, 4, i] for i in range(7)]
+    assert Scoring(model, many, 16).pieces == [[6], [3, 4, 5], [0, 1, 2]]  # three rows of five tokens at most
+    assert Scoring(model, many[:2], 1).pieces == [[1], [0]]
