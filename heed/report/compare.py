@@ -13,7 +13,7 @@ from typing import Any
 from heed.report.blocks import Block, Figure, FigureTable, Note, Page, Panels, Section, Table, figure
 from heed.report.chart import LINES, Chart, Line
 from heed.report.course import HIDDEN_ENDINGS
-from heed.report.differences import comparison_table, differing, flat, shown
+from heed.report.differences import comparison_tables, differing, flat, shown
 from heed.report.health import notes, together
 from heed.report.read import Run, series
 from heed.report.samples import samples
@@ -24,7 +24,7 @@ from heed.report.words import duration, is_figure, short, slug
 FIRST = ("score/mean", "validation/score", "kl/exact", "validation/accuracy", "validation/nll", "loss/validation",
          "loss/train", "loss/ranking", "policy/entropy", "length/mean")  # fmt: skip
 DEEP = 3  # levels of a report in which figures are looked for
-TABLES = 14  # figures that get a picture
+TABLES, ROWS, LEAST = 14, 60, 4  # figures that get a picture: fewer where there are many runs, whose rows they have
 TITLES = {
     "nll": "nats a comparison (nll)", "ece": "expected error", "spearman": "rank correlation with length",
     "eos_rate": "responses that end themselves", "bleu": "BLEU", "chrf": "chrF", "self_bleu": "self-BLEU",
@@ -86,7 +86,9 @@ def sections(runs: Sequence[Run], prefix: str = "") -> Iterator[Section]:
         yield Section(f"{prefix}course", _heading(title, "over steps"), [Panels(charts)], "".join(left_out))
     if len(runs) == 1 and (table := samples(runs[0])):
         yield Section(f"{prefix}samples", _heading(title, "samples"), [table])
-    yield Section(f"{prefix}settings", _heading(title, "settings"), [_runs_table(runs, found), comparison_table(runs)])
+    yield Section(
+        f"{prefix}settings", _heading(title, "settings"), [_runs_table(runs, found), *comparison_tables(runs)]
+    )
 
 
 def compared_charts(found: Sequence[Group], prefix: str = "") -> Iterator[Chart]:
@@ -139,12 +141,13 @@ def _figure_tables(runs: Sequence[Run]) -> Iterator[Block]:
     told = {run.name: final_figures(run.report) for run in runs}
     names = list(dict.fromkeys(name for some in told.values() for name in some))
     shared = [name for name in names if sum(name in some for some in told.values()) > 1] if len(runs) > 1 else names
-    if rows := list(_seed_rows(runs, shared)):
-        yield Table(
-            "Mean ± standard deviation over seeds", ("figure", "runs", "mean", "standard deviation", "seeds"), rows
-        )
     shared.sort(key=lambda name: name.startswith(DETAILS))  # stable: by source and the like after the rest
-    own = min(TABLES, sum(not name.startswith(DETAILS) for name in shared))
+    own = min(TABLES, max(LEAST, ROWS // len(runs)), sum(not name.startswith(DETAILS) for name in shared))
+    heading = ("figure", "runs", "mean", "standard deviation", "seeds")
+    if rows := list(_seed_rows(runs, shared[:own])):
+        yield Table("Mean ± standard deviation over seeds", heading, rows)
+    if rows := list(_seed_rows(runs, shared[own:])):
+        yield Table("Mean ± standard deviation over seeds, further figures", heading, rows, open=False)
     for name in shared[:own]:
         rows_of = [_named(run.name, told[run.name][name]) for run in runs if name in told[run.name]]
         yield FigureTable(titled(name), rows_of)

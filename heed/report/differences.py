@@ -89,14 +89,20 @@ def differing(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def comparison_table(runs: Sequence[Run]) -> Table:
-    """Every setting of several runs of one stage, the ones that differ first and marked."""
+def comparison_tables(runs: Sequence[Run]) -> list[Table]:
+    """Every setting of several runs of one stage: those that differ, marked unless it is the seed, and, folded, those
+    that are the same in all."""
     told, different = [flat(run.settings) for run in runs], differing(runs)
     names = dict.fromkeys(name for some in told for name in some)
     order = [*different, *(name for name in names if name not in different and name not in PLACE)]
     rows = [(name, *(shown(some.get(name)) for some in told)) for name in order]
     note = f"{len(different)} differ and are marked." if different else "None differs but the seed."
-    return Table("Settings", ("setting", *(run.name for run in runs)), rows, note, marked=range(len(different)))
+    other = [row for row in rows if len(set(row[1:])) > 1]
+    same = [row[:2] for row in rows if len(set(row[1:])) == 1]
+    return [
+        Table("Settings", ("setting", *(run.name for run in runs)), other, note, marked=range(len(different))),
+        Table("Settings that are the same", ("setting", "in all runs"), same, open=False),
+    ]
 
 
 def datasets(run: Run) -> str:

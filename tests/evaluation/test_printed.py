@@ -57,6 +57,9 @@ def test_a_block_holds_what_fits_and_no_more() -> None:
     for width, expected in ((41, [["x", "y", "z"]]), (40, [["x", "y"], ["z"]]), (28, [["x"], ["y"], ["z"]])):
         found = [list(block[0]) for block in blocks(rows, width)]
         assert found == [["model", *names] for names in expected]
+    long = [{"model": "m" * 60, "x": "1" * 30, "y": "2" * 30}]  # a name is broken before a block is
+    assert len(list(blocks(long, 88))) == 1
+    assert len(list(blocks(long, 87))) == 2
 
 
 @pytest.mark.usefixtures("narrow")

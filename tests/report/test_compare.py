@@ -47,15 +47,34 @@ def test_seeds_are_one_line_their_mean_and_standard_deviation(sweep: list[Run]) 
     assert list(compare.group_line(found[1], "kl/exact").x) == [1.0, 2.0]  # what both seeds have
 
 
+def test_of_many_runs_a_few_figures_are_drawn_and_the_others_are_folded(write_run: Write) -> None:
+    """A row a run and figure: 12 runs of 20 figures would fill a phone's screen thirty times."""
+    for count, drawn in ((2, 14), (12, 5), (24, 4)):
+        names = [f"sweep{count}/{i}" for i in range(count)]
+        report = {f"figure_{k}": estimate(0.1 * k) for k in range(20)}
+        runs = [
+            read_run(write_run(name, ppo_settings(output=name, kl_coef=i // 2 / 10, seed=i % 2), [], report=report))
+            for i, name in enumerate(names)
+        ]
+        first, *_ = compare.page(runs, "sweep").sections
+        tables = [block for block in first.blocks if isinstance(block, Table)]
+        assert sum(isinstance(block, FigureTable) for block in first.blocks) == drawn
+        assert [(table.open, len(table.rows)) for table in tables] == [
+            (True, drawn * count // 2), (False, (20 - drawn) * count // 2), (False, 20 - drawn),
+        ]  # fmt: skip
+
+
 def test_settings_that_differ_come_first_and_are_marked(sweep: list[Run]) -> None:
     assert differing(sweep) == ["kl_coef"]
     assert differing(sweep[:2]) == []
-    (table,) = [
+    table, same = [
         block for part in compare.page(sweep, "sweep").sections for block in part.blocks
-        if isinstance(block, Table) and block.title == "Settings"
+        if isinstance(block, Table) and block.title.startswith("Settings")
     ]  # fmt: skip
-    assert table.rows[0] == ("kl_coef", "0.1", "0.1", "0.2", "0.2")
+    assert table.rows == [("kl_coef", "0.1", "0.1", "0.2", "0.2"), ("seed", "0", "1", "0", "1")]
     assert list(table.marked) == [0]
+    assert ("clip_range", "0.2") in same.rows and not same.open
+    assert not {"kl_coef", "seed", "output"} & {row[0] for row in same.rows}
 
 
 def test_figures_of_every_run_with_intervals_and_of_seeds_their_spread(sweep: list[Run]) -> None:
