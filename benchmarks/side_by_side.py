@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sides.floor import operations, seconds
+from sides.floor import operations, seconds, updating
 from sides.inputs import SHAPES
 from sides.programs import BENCHMARKS, Program, environment
 from sides.table import told, write
@@ -108,6 +108,7 @@ def side(program: Program, work: str, shape: str, rates: dict[str, float]) -> di
         {
             **piece.told,
             "floor": seconds(operations(work, SHAPES[shape], piece.told), rates),
+            **({"update floor": seconds(updating(SHAPES[shape], piece.told), rates)} if "update" in piece.told else {}),
             "others": round(piece.others, 2), "load": round(piece.load, 2), "disturbed": piece.disturbed,
         }
         for piece in program.pieces

@@ -57,12 +57,16 @@ def operations(work: str, shape: Shape, counts: Mapping[str, float]) -> Operatio
     )
     if work != "ppo":
         return drawing
-    epochs, roles = 4, 4
+    roles = 4
     scoring = total(times(roles, reading(shape, asked + answered, length)), times(2, predicting(shape, answered)))
-    update = total(
-        times(2, reading(shape, asked + answered, length, backward=True)), predicting(shape, answered, backward=True)
-    )
-    return total(drawing, scoring, times(epochs, update))
+    return total(drawing, scoring, updating(shape, counts))
+
+
+def updating(shape: Shape, counts: Mapping[str, float], epochs: int = 4) -> Operations:
+    """Of the update phase of PPO: policy and value model, forward and back."""
+    tokens, answered = counts["prompts"] + counts["responses"], counts["responses"]
+    both = times(2, reading(shape, tokens, tokens / counts["rows"], backward=True))
+    return times(epochs, total(both, predicting(shape, answered, backward=True)))
 
 
 def products(work: str, shape: Shape) -> dict[str, tuple[int, int, int]]:

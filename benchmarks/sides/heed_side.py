@@ -43,7 +43,7 @@ def stage(work: str, place: Path, shape: Shape, pace: Pace) -> None:
         for step in steps_of(loop):
             pace.begin()
             yield step
-            pace.done()
+            pace.done(**{name: spent for name, spent in loop._seconds.items() if name == "update"})
 
     steps_of = Loop.__iter__
     with tempfile.TemporaryDirectory() as output, counted(work, pace), patch.object(Loop, "__iter__", paced):

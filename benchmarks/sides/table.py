@@ -69,7 +69,20 @@ def told(found: Mapping[str, Any]) -> list[str]:
         f"  a piece {one['seconds']:.2f} s, its arithmetic {one['floor']:.2f} s: {one['use']:.0%} used "
         f"(the peer {one['their_use']:.0%}); " + rates(found),
     ]
+    if update := of_update(found):
+        lines.append(f"  {update}")
     return [*lines, "  BESIDE OTHER WORK: no measurement"] if one["disturbed"] else lines
+
+
+def of_update(found: Mapping[str, Any]) -> str:
+    """How much of the update phase of heed's PPO is arithmetic; empty where nothing was updated."""
+    pieces = [piece for piece in found["sides"][0]["pieces"] if "update" in piece]
+    if not pieces:
+        return ""
+    took, use = (
+        median(values) for values in zip(*((p["update"], p["update floor"] / p["update"]) for p in pieces), strict=True)
+    )
+    return f"update phase {took:.2f} s, {use:.0%} used"
 
 
 def rates(found: Mapping[str, Any]) -> str:
@@ -95,7 +108,9 @@ def page(kept: Mapping[str, Mapping[str, Any]]) -> str:
         notes.append(
             f"- {work}, {found['shape']}: {found['commit'][:10]}, {found['when']}, {host['processor']}, "
             f"{host['threads']} threads, bfloat16 {host['bfloat16']}, load average {one['load']:.1f}, "
-            f"{len(found['sides'][0]['pieces'])} rounds; {rates(found)}" + (f"; tokens/s: {tried}" if tried else "")
+            f"{len(found['sides'][0]['pieces'])} rounds; {rates(found)}"
+            + (f"; {update}" if (update := of_update(found)) else "")
+            + (f"; tokens/s: {tried}" if tried else "")
         )
     return "\n".join([*lines, "", *notes]) + "\n"
 

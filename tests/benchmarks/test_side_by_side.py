@@ -21,7 +21,7 @@ def _path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_floor_is_what_torch_counts() -> None:
-    from sides.floor import operations, predicting, reading, total
+    from sides.floor import operations, predicting, reading, total, updating
     from sides.inputs import Shape
 
     shape = Shape(layers=2, width=64, heads=2, vocab=500, context=64, batch=4, response=8)
@@ -40,10 +40,15 @@ def test_the_floor_is_what_torch_counts() -> None:
         model(inputs_embeds=embedded).logits.sum().backward()
     ours = total(reading(shape, 48, 2 * 16, backward=True), predicting(shape, 48, backward=True))
     assert sum(ours.values()) - 48 * 6 * shape.adapters() == counter.get_total_flops()
-    update = operations("ppo", shape, {"rows": 3, "prompts": 24, "responses": 24})["rows"]
+    whole = operations("ppo", shape, {"rows": 3, "prompts": 24, "responses": 24})
+    update = whole["rows"]
     policy = operations("sft", shape, {"rows": 3, "prompts": 24, "responses": 24})["rows"]
     reading_once = operations("score", shape, {"rows": 3, "prompts": 24, "responses": 24})["rows"]
     assert update == pytest.approx(8 * policy + 5 * reading_once, rel=0.02)  # 4 epochs of two models; 4 roles, prefill
+    alone = updating(shape, {"rows": 3, "prompts": 24, "responses": 24})
+    assert (
+        alone["rows"] == pytest.approx(8 * policy) and alone["head"] == whole["head"] * 4 / 5
+    )  # scored by two of them
 
 
 def test_two_sides_take_turns_and_the_page_tells(tmp_path: Path) -> None:
@@ -85,6 +90,9 @@ def test_a_piece_beside_other_work_is_marked(others: float) -> None:
         "settings": {}, "sides": sides,
     }  # fmt: skip
     assert any("no measurement" in line for line in told(found)) == (others > 0)
+    assert not any("update phase" in line for line in told(found))
+    sides[0]["pieces"][0] |= {"update": 1.5, "update floor": 0.9}
+    assert "  update phase 1.50 s, 60% used" in told(found) and "update phase 1.50 s, 60% used" in page({"a": found})
     assert ("only **!**" in page({"a": found}).replace("completion ", "")) == (others > 0)
 
 
@@ -106,8 +114,9 @@ def test_a_step_of_a_stage_is_a_piece(tmp_path: Path) -> None:
         def count(self, *numbers: float) -> None:
             self.counted.append(numbers)
 
-        def done(self) -> None:
+        def done(self, **measured: float) -> None:
             self.done_steps += 1
+            self.measured = measured
 
     shape = Shape(layers=1, width=16, heads=2, vocab=96, context=96, batch=8, response=8, shorter=4)
     write(tmp_path, shape)
@@ -118,3 +127,4 @@ def test_a_step_of_a_stage_is_a_piece(tmp_path: Path) -> None:
         steps = asked.counted[-2:] if work != "reward" else asked.counted
         assert len(steps) == (32 if work == "reward" else 2) and {row[0] for row in steps} == {rows}
         assert all(prompts > 0 and responses > 0 for _, prompts, responses in steps)
+        assert (asked.measured.get("update", 0) > 0) == (work == "ppo")
