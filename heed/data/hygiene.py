@@ -72,11 +72,10 @@ class Cleaning:
             "too_long": "too long",
             "refused": "that cannot be written",
         }
-        told = [f"{count:,} {words[name]}{self._first(name)}" for name, count in self.counts.items()]
+        told = [f"{count:,} {words[name]}{self._first(name)}" for name, count in self.counts.items() if count]
         why = f": {self.refusal}" if self.refusal else ""
-        return (
-            f"kept {self.kept:,} of {self.read:,} prompts; dropped {', '.join(told if self.refused else told[:3])}{why}"
-        )
+        dropped = f"; dropped {', '.join(told)}{why}" if told else ""
+        return f"kept {self.kept:,} of {self.read:,} prompts{dropped}"
 
     def _first(self, name: str) -> str:
         return f" (first at {self.firsts[name]})" if self.firsts.get(name) else ""

@@ -85,7 +85,7 @@ def test_pairs(
         (ranking,) = read_rankings(settings, 0)
     assert (ranking.prompt, ranking.responses, ranking.ranks) == (prompt, (chosen, rejected), (1, 2))
     assert ranking.finished == (True, True)
-    assert caplog.messages == [f"read 1 rows of {file} as {name} → 1 rankings"]
+    assert caplog.messages == [f"read   {file}\n       1 rows as {name} → 1 rankings"]
     (demonstration,) = read_demonstrations(settings, 0)
     assert (demonstration.prompt, demonstration.response) == (prompt, chosen)
     (alone,) = read_prompts(settings, 0)
@@ -127,7 +127,7 @@ def test_demonstrations(
     with caplog.at_level(logging.INFO, "heed"):
         (demonstration,) = read_demonstrations(settings, 0)
     assert (demonstration.prompt, demonstration.response) == (prompt, response)
-    assert caplog.messages == [f"read 1 rows of {file} as {name} → 1 demonstrations"]
+    assert caplog.messages == [f"read   {file}\n       1 rows as {name} → 1 demonstrations"]
     (alone,) = read_prompts(settings, 0)
     assert (alone.prompt, alone.reference) == (prompt, response)
     with pytest.raises(DataError, match=f"the format `{re.escape(name)}` .* holds no rankings"):
@@ -152,7 +152,7 @@ def test_prompts(
     with caplog.at_level(logging.INFO, "heed"):
         (alone,) = read_prompts(write(file, row), 0)
     assert (alone.prompt, alone.reference) == (prompt, reference)
-    assert caplog.messages == [f"read 1 rows of {file} as {name} → 1 prompts"]
+    assert caplog.messages == [f"read   {file}\n       1 rows as {name} → 1 prompts"]
 
 
 def test_every_answer_of_a_conversation_is_a_demonstration(file: Path) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from heed.data.encode import encode_prompt
 from heed.data.hygiene import (
+    Cleaning,
     Room,
     clean,
     drop_near_duplicates,
@@ -338,3 +339,8 @@ def test_held_out_prompts_of_a_file_of_their_own(tokenizer) -> None:
     assert unlike([*training, held_out[1]], held_out, 0) == training
     with pytest.raises(DataError, match="held out too"):
         cleaned_split(training[:1], held_out, 0.5, 0, LONG, DIALOGUE, tokenizer, Room(2000, 10))
+
+
+def test_what_was_not_dropped_is_not_told() -> None:
+    assert str(Cleaning(8000, 0, 0, 0)) == "kept 8,000 of 8,000 prompts"
+    assert str(Cleaning(8, 0, 0, 3)) == "kept 5 of 8 prompts; dropped 3 too long"

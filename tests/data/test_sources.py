@@ -186,7 +186,7 @@ def test_dropped_pairs_are_counted_in_a_warning(tmp_path: Path, caplog: Any) -> 
     (told,) = caplog.records
     assert told.levelname == "WARNING"
     assert told.message == (
-        f"read 6 rows of {path} as TRL preference, explicit prompt → 3 rankings; "
+        f"read   {path}\n       6 rows as TRL preference, explicit prompt → 3 rankings; "
         f"dropped 2 identical pairs (first at {path}:4), 1 empty responses (first at {path}:5)"
     )
     assert len(read_prompts(settings(path), 0)) == 6  # as prompts they are as good as any
@@ -228,6 +228,21 @@ def test_limit_draws_with_the_seed(tmp_path: Path) -> None:
     assert drawn[0] != everything[:10]
     assert drawn[0] == [response for response in everything if response in drawn[0]]  # in the file's order
     assert len(read_demonstrations(settings(path, limit=100), 0)) == 40
+
+
+def test_what_was_read_is_told_in_lines_that_fit_80_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = Path("some/where/on/this/machine/world")
+    place.mkdir(parents=True)
+    (place / "demonstrations.train.jsonl").write_text(LINES)
+    with caplog.at_level("INFO", "heed"):
+        read_demonstrations(settings(place / "demonstrations.train.jsonl", limit=20), seed=0)
+    (told,) = caplog.messages
+    assert [line.split()[0] for line in told.splitlines()] == ["read", "40"]
+    assert max(map(len, told.splitlines())) <= 80
+    assert "40 demonstrations; drew 20 of them" in told
 
 
 def test_sources_are_prefixes(tmp_path: Path) -> None:
