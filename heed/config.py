@@ -142,6 +142,8 @@ def _lay_over(model: type[BaseModel], given: _Given, flag: str, values: list[str
     annotation = _inside(annotation, last)
     value = _parsed(annotation, flag, values)
     there = _expanded(annotation, container.get(last), given, names) if is_group(annotation) else None
+    if there and value == "":
+        there = {}  # none of it: what the recipe says of a file's rows says nothing of no file
     given.flags.append(names)
     container[last] = value if there is None else there | _expanded(annotation, value, given, names)
 

@@ -48,6 +48,14 @@ class TestRecipesAndFlags:
         built = PPOSettings.model_validate({"model": "m", "output": "o", "optimizer": {"learning_rate": 1e-6}})
         assert built.optimizer == loaded.optimizer
 
+    @pytest.mark.parametrize("flag", [["--validation", ""], ["--validation="]])
+    def test_no_file_takes_what_the_recipe_says_of_its_rows_with_it(self, tmp_path: Path, flag: list[str]) -> None:
+        path = recipe(tmp_path, "validation: {path: hub/data, split: test, sources: [a]}\ndata: {path: d, limit: 3}\n")
+        needed = [path, "--model", "gpt2", "--output", "o"]
+        assert config.load(SFTSettings, [*needed, *flag]).validation == DataSettings()
+        other = config.load(SFTSettings, [*needed, "--validation", "b", "--data", "e"])
+        assert other.validation == DataSettings(path="b", split="test", sources=("a",)) and other.data.limit == 3
+
     def test_flag_spellings(self) -> None:
         spellings = (["--gae_lambda", "0.5"], ["--gae-lambda", "0.5"], ["--gae_lambda=0.5"], ["--gae-lambda=.5"])
         assert {config.load(PPOSettings, [*NEEDED, *flag]).gae_lambda for flag in spellings} == {0.5}
