@@ -20,16 +20,18 @@ from heed.models.external_reward import ExternalReward
 from heed.models.load import parameter_count
 from heed.models.policy import Policy
 from heed.models.reader import same_reader
+from heed.models.recompute import recompute_layers
 from heed.models.scalar_head import RewardModel, ScalarModel, ValueModel, load_head
 from heed.models.trunk import Trunk
 from heed.settings.common import AdapterSettings
 
 
 class Shelf:
-    """Loads checkpoints, each base only once. `pick` gives the dtype of frozen weights for so many parameters."""
+    """Loads checkpoints, each base only once. `pick` gives the dtype of frozen weights for so many parameters;
+    `recomputes`: activations are computed again for the gradient."""
 
-    def __init__(self, pick: Callable[[int], torch.dtype], device: torch.device) -> None:
-        self.pick, self.device = pick, device
+    def __init__(self, pick: Callable[[int], torch.dtype], device: torch.device, recomputes: bool = False) -> None:
+        self.pick, self.device, self.recomputes = pick, device, recomputes
         self.trunks: dict[str, Trunk] = {}
 
     def trunk(self, checkpoint: Checkpoint, headless: bool = False) -> Trunk:
@@ -38,6 +40,8 @@ class Shelf:
         place = str(Path(name).resolve()) if Path(name).is_dir() else name
         if place not in self.trunks:
             self.trunks[place] = Trunk.load(checkpoint, self.pick(parameter_count(name)), self.device, headless)
+            if self.recomputes:
+                recompute_layers(self.trunks[place].model)
         return self.trunks[place]
 
     def policy(self, name: str | Checkpoint, role: str) -> Policy:

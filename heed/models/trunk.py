@@ -37,6 +37,7 @@ from heed.models.load import context_length, load_causal_lm, load_tokenizer, voc
 from heed.models.probe import check_forward, reads_lines
 from heed.models.reader import Reader
 from heed.models.readout import PackedHead, probe_tokens, readout_of
+from heed.models.recompute import recompute_layers, recomputes
 from heed.models.vocabulary import stop_ids
 from heed.rows.threads import RowThreads, fitting
 from heed.settings.common import AdapterSettings, LoraSettings
@@ -232,6 +233,8 @@ class Trunk:
                     model.get_submodule(path).weight += layer.get_delta_weight(name)
         copied = Trunk(without_dropout(model).requires_grad_(False), self.tokenizer, self.name, self.headless)
         copied.stop_ids = self.stop_ids
+        if recomputes(self.model):
+            recompute_layers(model)
         copied._hash = self.hash  # what it stands on, whatever is trained into it
         return copied
 

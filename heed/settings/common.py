@@ -178,3 +178,14 @@ class StageSettings(Settings):
     def stage_name(cls) -> str:
         """What the stage is called: of `BestOfNSettings` best_of_n."""
         return re.sub(r"(?<!^)(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", "_", cls.__name__.removesuffix("Settings")).lower()
+
+
+class TrainedSettings(StageSettings):
+    """What stages have that train a checkpoint."""
+
+    MAY_CHANGE: ClassVar[frozenset[str]] = StageSettings.MAY_CHANGE | {"gradient_checkpointing"}
+
+    gradient_checkpointing: bool = Field(
+        False,
+        description="compute the inside of layers again for the gradient: less memory, up to half more time, equal numbers",
+    )

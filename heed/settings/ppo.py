@@ -15,7 +15,7 @@ from heed.settings.common import (
     MissingEosSettings,
     SamplingSettings,
     Settings,
-    StageSettings,
+    TrainedSettings,
 )
 
 
@@ -45,10 +45,10 @@ class ExternalRewardSettings(Settings):
     )
 
 
-class PPOSettings(StageSettings):
+class PPOSettings(TrainedSettings):
     """Step 3: reinforcement learning from the reward model (paper: section 3.5, appendix C.4)."""
 
-    MAY_CHANGE: ClassVar[frozenset[str]] = StageSettings.MAY_CHANGE | {
+    MAY_CHANGE: ClassVar[frozenset[str]] = TrainedSettings.MAY_CHANGE | {
         "steps",
         "evaluations",
         "kl_budget",

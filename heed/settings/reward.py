@@ -6,13 +6,20 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from heed.settings.common import AdapterSettings, DataSettings, OptimizerSettings, SamplingSettings, StageSettings
+from heed.settings.common import (
+    AdapterSettings,
+    DataSettings,
+    OptimizerSettings,
+    SamplingSettings,
+    StageSettings,
+    TrainedSettings,
+)
 
 
-class RewardSettings(StageSettings):
+class RewardSettings(TrainedSettings):
     """Step 2: rankings → a reward model (paper: section 3.5, appendix C.2)."""
 
-    MAY_CHANGE: ClassVar[frozenset[str]] = StageSettings.MAY_CHANGE | {"microbatch_tokens", "evaluations"}
+    MAY_CHANGE: ClassVar[frozenset[str]] = TrainedSettings.MAY_CHANGE | {"microbatch_tokens", "evaluations"}
 
     model: str = Field(description="the SFT model to start from: a run of `heed sft`, a directory or a hub name")
     start_from: str = Field(

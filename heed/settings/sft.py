@@ -11,15 +11,15 @@ from heed.settings.common import (
     HygieneSettings,
     LoraSettings,
     OptimizerSettings,
-    StageSettings,
     TemplateName,
+    TrainedSettings,
 )
 
 
-class SFTSettings(StageSettings):
+class SFTSettings(TrainedSettings):
     """Step 1: supervised fine-tuning on demonstrations (paper: section 3.5, appendix C.1 and C.3)."""
 
-    MAY_CHANGE: ClassVar[frozenset[str]] = StageSettings.MAY_CHANGE | {
+    MAY_CHANGE: ClassVar[frozenset[str]] = TrainedSettings.MAY_CHANGE | {
         "microbatch_tokens",
         "evaluations",
         "completions",

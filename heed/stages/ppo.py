@@ -257,7 +257,8 @@ def load(settings: PPOSettings, inputs: Inputs, device: torch.device) -> tuple[R
     """The four models, and the judge of evaluations if there is one. All are float32 where every weight is trained, so
     that policy = reference at first, exactly."""
     dtype = "float32" if settings.lora.rank == 0 else settings.dtype
-    shelf, reward = Shelf(partial(pick_dtype, dtype, device), device), settings.external_reward
+    pick, reward = partial(pick_dtype, dtype, device), settings.external_reward
+    shelf = Shelf(pick, device, settings.gradient_checkpointing)
     pays = (
         ExternalReward.load(reward.model, reward.form, reward.batch, device)
         if inputs.reward is None

@@ -35,9 +35,11 @@ def what_to_lower(settings: BaseModel) -> str:
     first; what is at 1 already is left out."""
     values = dict(_flat(settings.model_dump()))
     named = [f"`{name}` (now {values[name]:,})" for name in (*FIRST, *THEN) if values.get(name, 0) > 1]
-    return (
+    lower = (
         f"lower {', '.join(named[:-1])} or {named[-1]}" if len(named) > 1 else f"lower {', '.join(named) or 'nothing'}"
     )
+    may_recompute = getattr(settings, "gradient_checkpointing", True) is False
+    return f"{lower}, or set `gradient_checkpointing`" if may_recompute else lower
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, int]]:

@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2Fo
 
 from heed import config
 from heed.errors import HeedError
+from heed.models import recompute
 from heed.settings.best_of_n import BestOfNSettings
 from heed.settings.common import StageSettings
 from heed.settings.evaluate import EvaluateSettings, SampleSettings
@@ -105,19 +106,22 @@ CHANGES: dict[str, Nested] = {
         "epochs": 2.0, "method": "adamw", "optimizer": WARMED,
     },
     "sft": {
-        **EVERY, "model": "PLACE/base2", "data": DATA, "validation": DATA, "validation_share": 0.4, "hygiene": HYGIENE,
+        **EVERY, "gradient_checkpointing": True,
+        "model": "PLACE/base2", "data": DATA, "validation": DATA, "validation_share": 0.4, "hygiene": HYGIENE,
         "template": "alpaca", "max_tokens": 8, "batch": 4, "microbatch_tokens": 16, "epochs": 2.0,
         "pretrain_text": ("PLACE/other.txt",), "pretrain_share": 0.3, "lora": {**ADAPTER, "dropout": 0.5},
         "optimizer": WARMED, "evaluations": 1, "completions": 2, "completion_tokens": 3, "few_shot": 0,
     },
     "reward": {
-        **EVERY, "model": "PLACE/sft2", "start_from": "PLACE/reward", "data": DATA, "validation": DATA,
+        **EVERY, "gradient_checkpointing": True,
+        "model": "PLACE/sft2", "start_from": "PLACE/reward", "data": DATA, "validation": DATA,
         "validation_share": 0.4, "demonstrations": DATA, "normalise_prompts": 16, "sampling": DRAWN, "half": "first",
         "max_tokens": 8, "batch": 4, "microbatch_tokens": 16, "epochs": 2.0, "centring": 0.5, "lora": ADAPTER,
         "method": "muon", "optimizer": WARMED, "head_learning_rate": 0.1, "evaluations": 1,
     },
     "ppo": {
-        **EVERY, "model": "PLACE/sft2", "reward_model": "PLACE/reward2",
+        **EVERY, "gradient_checkpointing": True,
+        "model": "PLACE/sft2", "reward_model": "PLACE/reward2",
         "external_reward": {"model": "PLACE/classifier", "form": "text", "batch": 3, "normalise_prompts": 16},
         "prompts": DATA, "validation_prompts": DATA, "validation_share": 0.4, "validation_limit": 8,
         "hygiene": HYGIENE, "steps": 2, "batch": 6, "minibatch": 2, "microbatch": 3, "epochs": 1, "sampling": DRAWN,
@@ -162,6 +166,7 @@ BESIDE: dict[str, Nested] = {
 }  # fmt: skip
 """Settings beside which a setting means something; the run that it is compared with has them too."""
 SEEN_ELSEWHERE = {
+    **{f"{stage}.gradient_checkpointing": "stages/test_every_setting.py" for stage in ("sft", "reward", "ppo")},
     "ppo.allow_biased_kl": "clinic/test_live.py",  # goes on where a grave finding stops the run
     **{f"evaluate.endpoint.{name}": "evaluation/test_endpoint.py" for name in ("model", "key")},
     **{f"evaluate.endpoint.{name}": "stages/test_evaluate.py" for name in ("prompts", "timeout")},
@@ -169,7 +174,8 @@ SEEN_ELSEWHERE = {
     # of rankings of the very answers of this run; read as all rows are
     **{f"evaluate.people.{name}": "evaluation/test_people.py" for name in ("split", "limit", "sources", "columns")},
 }
-"""Settings that mean something only in a broken run, with a server or with people, and the tests that look at it."""
+"""Settings that change no number, or mean something only in a broken run, with a server or with people; and the tests
+that look at it."""
 FAST_STAGES = ("pretrain", "sample", "evaluate_reward")
 """Whose settings are tried with every other test; the others with `-m slow`."""
 
@@ -328,3 +334,27 @@ def test_a_setting_makes_a_difference(
     base = filled({**BASES[stage][2], **BESIDE.get(beside, {})}, place)
     monkeypatch.chdir(tmp_path)
     assert left(stage, laid(base, name, filled(value, place))) != compared_with(stage, beside)
+
+
+@pytest.mark.parametrize("stage", ["sft", "reward", "ppo"])
+def test_what_is_computed_again_leaves_the_same_files(
+    stage: str,
+    place: Path,
+    tmp_path: Path,
+    compared_with: Callable[[str, str], dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    again: list[object] = []
+    checkpoint = recompute.checkpoint
+
+    def seen(layer: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        again.append(layer)
+        return checkpoint(layer, *given, **named)
+
+    monkeypatch.setattr(recompute, "checkpoint", seen)
+    monkeypatch.chdir(tmp_path)
+    expected = compared_with(stage, "")
+    assert not again
+    settings = filled({**BASES[stage][2], "gradient_checkpointing": True}, place)
+    assert left(stage, settings) == expected
+    assert again and "refused" not in expected

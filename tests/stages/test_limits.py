@@ -19,6 +19,7 @@ from heed.settings.reward import RewardSettings
 from heed.settings.sft import SFTSettings
 from heed.stages import ppo, reward, sft
 from heed.training.loop import Loop
+from heed.training.memory import what_to_lower
 
 LORA = LoraSettings(rank=4, alpha=8)
 
@@ -98,7 +99,10 @@ def test_out_of_memory_names_what_to_lower(
     assert where.startswith("run: step 3: out of memory: ") and where.endswith(
         "the last good state is run/state/step-00000002"
     )
-    assert hint == "hint: lower `microbatch_tokens` (now 512), `batch` (now 4) or `max_tokens` (now 60)"
+    lower = "lower `microbatch_tokens` (now 512), `batch` (now 4) or `max_tokens` (now 60)"
+    assert hint == f"hint: {lower}, or set `gradient_checkpointing`"
+    other = sft_settings(data, tiny_directory, microbatch_tokens=512, gradient_checkpointing=True)
+    assert what_to_lower(other) == lower
 
 
 def test_any_other_error_keeps_its_traceback(
