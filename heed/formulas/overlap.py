@@ -15,12 +15,14 @@ RESAMPLES = 1000
 
 def bleu(texts: Sequence[str], references: Sequence[str], seed: int = 0) -> Estimate:
     """Corpus BLEU of 0 to 100, one reference a text (sacrebleu `tok:13a|smooth:exp`), bootstrapped over texts."""
-    return corpus_score(BLEU(), counts_of(BLEU(), texts, references), seed)
+    metric = BLEU()
+    return corpus_score(metric, counts_of(metric, texts, references), seed)
 
 
 def chrf(texts: Sequence[str], references: Sequence[str], seed: int = 0) -> Estimate:
     """Corpus chrF2 of 0 to 100, one reference a text: overlap of characters, kinder to short texts than BLEU."""
-    return corpus_score(CHRF(), counts_of(CHRF(), texts, references), seed)
+    metric = CHRF()
+    return corpus_score(metric, counts_of(metric, texts, references), seed)
 
 
 def counts_of(metric: BLEU | CHRF, texts: Sequence[str], references: Sequence[str]) -> NDArray[np.int64]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 SHARE = 0.1
-"""Tokens that a line must save before rows share any: what is shared costs a sum in the gradient."""
+"""Part of all tokens that a line must save before rows share any: what is shared costs a sum in the gradient."""
 
 
 class Line:
@@ -123,9 +123,8 @@ def states_in_line(
     positions = torch.arange(line.time, device=mask.device).expand(there.shape).flatten()[line.home]
     with read_in_line(line):
         output = body(input_ids=rows.flatten()[line.home][None], position_ids=positions[None], use_cache=False)
-    place = (mask.long().cumsum(dim=1) - 1).clamp(min=0) + torch.arange(line.rows, device=mask.device)[
-        :, None
-    ] * line.time
+    begin = torch.arange(line.rows, device=mask.device)[:, None] * line.time
+    place = begin + (mask.long().cumsum(dim=1) - 1).clamp(min=0)
     found: Tensor = output.last_hidden_state[0].index_select(0, line.tokens[place.flatten()])
     return found.view(*mask.shape, -1)
 

@@ -29,7 +29,7 @@ def recompute_layers(model: PreTrainedModel) -> None:
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     if not layers:
         told = f"no layer of {type(model).__name__} can be computed again"
-        raise CheckpointError(str(model.config.name_or_path), told, "set gradient_checkpointing to false")
+        raise CheckpointError(str(model.config.name_or_path), told, "set recompute to false")
     for layer in layers:
         layer.__class__ = _recomputed(type(layer))
 

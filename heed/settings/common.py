@@ -117,7 +117,7 @@ class HygieneSettings(Settings):
 
 
 class SamplingSettings(Settings):
-    """How responses are drawn. There is no top-k, top-p or penalty: what is sampled is what is scored."""
+    """How to draw. There is no top-k, top-p or penalty: what is sampled is what is scored."""
 
     max_new_tokens: int = Field(64, ge=1, description="longest response in tokens (paper: 1,000)")
     temperature: float = Field(1.0, gt=0, description="divides the logits in sampler and scorer alike (paper: 1)")
@@ -183,9 +183,6 @@ class StageSettings(Settings):
 class TrainedSettings(StageSettings):
     """What stages have that train a checkpoint."""
 
-    MAY_CHANGE: ClassVar[frozenset[str]] = StageSettings.MAY_CHANGE | {"gradient_checkpointing"}
+    MAY_CHANGE: ClassVar[frozenset[str]] = StageSettings.MAY_CHANGE | {"recompute"}
 
-    gradient_checkpointing: bool = Field(
-        False,
-        description="compute the inside of layers again for the gradient: less memory, up to half more time, equal numbers",
-    )
+    recompute: bool = Field(False, description="gradient checkpointing: less memory, up to half more time")

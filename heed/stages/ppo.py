@@ -258,7 +258,7 @@ def load(settings: PPOSettings, inputs: Inputs, device: torch.device) -> tuple[R
     that policy = reference at first, exactly."""
     dtype = "float32" if settings.lora.rank == 0 else settings.dtype
     pick, reward = partial(pick_dtype, dtype, device), settings.external_reward
-    shelf = Shelf(pick, device, settings.gradient_checkpointing)
+    shelf = Shelf(pick, device, settings.recompute)
     pays = (
         ExternalReward.load(reward.model, reward.form, reward.batch, device)
         if inputs.reward is None

@@ -71,7 +71,7 @@ def run(settings: RewardSettings) -> Path:
     device = pick_device(settings.device, weight_count(checkpoint))
     generator = seed_everything(settings.seed, device)
     with RunDir.create(settings) as run_dir:
-        shelf = Shelf(partial(pick_dtype, settings.dtype, device), device, settings.gradient_checkpointing)
+        shelf = Shelf(partial(pick_dtype, settings.dtype, device), device, settings.recompute)
         reference = shelf.policy(checkpoint, "sft")
         tokenizer, room = reference.trunk.tokenizer, min(settings.max_tokens, reference.trunk.context)
         template = Template.named(checkpoint.template or "dialogue", tokenizer)

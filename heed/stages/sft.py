@@ -60,9 +60,7 @@ def run(settings: SFTSettings) -> Path:
     with RunDir.create(settings) as run_dir:
         dropped.write(run_dir.path / DROPPED)
         dtype = "float32" if settings.lora.rank == 0 else settings.dtype  # what is trained whole is not rounded first
-        base = Shelf(partial(pick_dtype, dtype, device), device, settings.gradient_checkpointing).policy(
-            checkpoint, "base"
-        )
+        base = Shelf(partial(pick_dtype, dtype, device), device, settings.recompute).policy(checkpoint, "base")
         records, examples = encode(records, documents, base, template, settings.max_tokens)
         answered = settings.completions, settings.completion_tokens, settings.few_shot
         prompts = completions.choose(records, base, template, *answered)

@@ -38,8 +38,8 @@ def what_to_lower(settings: BaseModel) -> str:
     lower = (
         f"lower {', '.join(named[:-1])} or {named[-1]}" if len(named) > 1 else f"lower {', '.join(named) or 'nothing'}"
     )
-    may_recompute = getattr(settings, "gradient_checkpointing", True) is False
-    return f"{lower}, or set `gradient_checkpointing`" if may_recompute else lower
+    may_recompute = getattr(settings, "recompute", True) is False
+    return f"{lower}, or set `recompute`" if may_recompute else lower
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, int]]:

@@ -42,6 +42,8 @@ def test_interval_holds_the_estimate_and_is_the_same_twice():
     found = chrf(texts, references)
     assert found.low < found.estimate < found.high
     assert found == chrf(texts, references)
+    other = chrf(texts, references, seed=1)
+    assert other.estimate == found.estimate and (other.low, other.high) != (found.low, found.high)
 
 
 def test_bleu_is_the_geometric_mean_of_four_precisions():

@@ -677,16 +677,30 @@ OVERLAP = [
         "overlap",
         "bleu",
         ("BLEU()", "CHRF()", "chrF instead of BLEU"),
-        ("texts, references, seed", "references, texts, seed", "sides swapped"),
+        ("metric, texts, references", "metric, references, texts", "sides swapped"),
         ("BLEU()", "BLEU(max_ngram_order=2)", "pairs of words only"),
     ),
     *twins(
         "overlap",
         "chrf",
         ("CHRF()", "BLEU()", "BLEU instead of chrF"),
-        ("texts, references, seed", "references, texts, seed", "sides swapped"),
+        ("metric, texts, references", "metric, references, texts", "sides swapped"),
         ("CHRF()", "CHRF(char_order=2)", "pairs of characters only"),
         ("CHRF()", "CHRF(word_order=2)", "chrF++"),
+    ),
+    *twins(
+        "overlap",
+        "counts_of",
+        ("list(texts), [list(references)]", "list(references), [list(texts)]", "sides swapped"),
+        ("list(texts)", "list(texts)[::-1]", "answers beside the references of others"),
+        ("[list(references)]", "[list(references)[:1] * len(texts)]", "one reference for all"),
+    ),
+    *twins(
+        "overlap",
+        "corpus_score",
+        ("counts[indices]", "counts", "every resample is the whole"),
+        ("sum(axis=0)", "max(axis=0)", "the largest count instead of the sum"),
+        ("len(counts), seed", "len(counts), 0", "a seed that changes nothing"),
     ),
 ]
 

@@ -106,21 +106,21 @@ CHANGES: dict[str, Nested] = {
         "epochs": 2.0, "method": "adamw", "optimizer": WARMED,
     },
     "sft": {
-        **EVERY, "gradient_checkpointing": True,
+        **EVERY, "recompute": True,
         "model": "PLACE/base2", "data": DATA, "validation": DATA, "validation_share": 0.4, "hygiene": HYGIENE,
         "template": "alpaca", "max_tokens": 8, "batch": 4, "microbatch_tokens": 16, "epochs": 2.0,
         "pretrain_text": ("PLACE/other.txt",), "pretrain_share": 0.3, "lora": {**ADAPTER, "dropout": 0.5},
         "optimizer": WARMED, "evaluations": 1, "completions": 2, "completion_tokens": 3, "few_shot": 0,
     },
     "reward": {
-        **EVERY, "gradient_checkpointing": True,
+        **EVERY, "recompute": True,
         "model": "PLACE/sft2", "start_from": "PLACE/reward", "data": DATA, "validation": DATA,
         "validation_share": 0.4, "demonstrations": DATA, "normalise_prompts": 16, "sampling": DRAWN, "half": "first",
         "max_tokens": 8, "batch": 4, "microbatch_tokens": 16, "epochs": 2.0, "centring": 0.5, "lora": ADAPTER,
         "method": "muon", "optimizer": WARMED, "head_learning_rate": 0.1, "evaluations": 1,
     },
     "ppo": {
-        **EVERY, "gradient_checkpointing": True,
+        **EVERY, "recompute": True,
         "model": "PLACE/sft2", "reward_model": "PLACE/reward2",
         "external_reward": {"model": "PLACE/classifier", "form": "text", "batch": 3, "normalise_prompts": 16},
         "prompts": DATA, "validation_prompts": DATA, "validation_share": 0.4, "validation_limit": 8,
@@ -166,7 +166,7 @@ BESIDE: dict[str, Nested] = {
 }  # fmt: skip
 """Settings beside which a setting means something; the run that it is compared with has them too."""
 SEEN_ELSEWHERE = {
-    **{f"{stage}.gradient_checkpointing": "stages/test_every_setting.py" for stage in ("sft", "reward", "ppo")},
+    **{f"{stage}.recompute": "stages/test_every_setting.py" for stage in ("sft", "reward", "ppo")},
     "ppo.allow_biased_kl": "clinic/test_live.py",  # goes on where a grave finding stops the run
     **{f"evaluate.endpoint.{name}": "evaluation/test_endpoint.py" for name in ("model", "key")},
     **{f"evaluate.endpoint.{name}": "stages/test_evaluate.py" for name in ("prompts", "timeout")},
@@ -355,6 +355,6 @@ def test_what_is_computed_again_leaves_the_same_files(
     monkeypatch.chdir(tmp_path)
     expected = compared_with(stage, "")
     assert not again
-    settings = filled({**BASES[stage][2], "gradient_checkpointing": True}, place)
+    settings = filled({**BASES[stage][2], "recompute": True}, place)
     assert left(stage, settings) == expected
     assert again and "refused" not in expected

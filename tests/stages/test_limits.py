@@ -100,8 +100,8 @@ def test_out_of_memory_names_what_to_lower(
         "the last good state is run/state/step-00000002"
     )
     lower = "lower `microbatch_tokens` (now 512), `batch` (now 4) or `max_tokens` (now 60)"
-    assert hint == f"hint: {lower}, or set `gradient_checkpointing`"
-    other = sft_settings(data, tiny_directory, microbatch_tokens=512, gradient_checkpointing=True)
+    assert hint == f"hint: {lower}, or set `recompute`"
+    other = sft_settings(data, tiny_directory, microbatch_tokens=512, recompute=True)
     assert what_to_lower(other) == lower
 
 
