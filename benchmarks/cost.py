@@ -93,10 +93,11 @@ def measure(work: str, model: str, batch: int, place: Path) -> dict[str, Any]:
         suppress(KeyboardInterrupt),  # how a stage is stopped
     ):
         stage(work, inputs, shape, steps)
-    needed = [seconds(operations(work, shape, counts), rates) for counts in steps.seen[:STEPS]]
+    timed = steps.seen[1:STEPS]
     return {
-        "seconds": statistics.median(steps.took[1:]), "needed": statistics.median(needed[1:]),
-        "bytes": peak_memory(), "in_flight": max(largest) * shape.layers * shape.width, "weights": weights(shape),
+        "seconds": statistics.median(steps.took[1:]), "bytes": peak_memory(), "weights": weights(shape),
+        "in_flight": max(largest) * shape.layers * shape.width, "rates": rates,
+        "operations": [operations(work, shape, counts) for counts in timed],
     }  # fmt: skip
 
 
@@ -122,17 +123,23 @@ def main() -> None:
         print("\n".join(table(work, found)), flush=True)
 
 
-def alone(work: str, model: str, batch: int, place: Path) -> dict[str, float]:
+def alone(work: str, model: str, batch: int, place: Path) -> dict[str, Any]:
     """`measure` in a process of its own."""
     command = [sys.executable, __file__, "--place", str(place), "--one", work, model, str(batch)]
     done = subprocess.run(command, cwd=BENCHMARKS, check=True, capture_output=True, text=True)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-def table(work: str, found: dict[tuple[str, int], dict[str, float]]) -> list[str]:
-    """A line for each step: what was foretold, what was found, and how far off that is."""
+def table(work: str, found: dict[tuple[str, int], dict[str, Any]]) -> list[str]:
+    """A line for each step: what was foretold, what was found, and how far off that is. A model's rates are the medians
+    of those that its processes measured."""
     models = list(MODELS)
+    for model in models:
+        own = [found[model, batch] for batch in BATCHES]
+        rates = {kind: statistics.median(one["rates"][kind] for one in own) for kind in own[0]["rates"]}
+        for one in own:
+            one["needed"] = statistics.median(seconds(needed, rates) for needed in one["operations"])
     known, least = found[models[1], BATCHES[1]], found[models[0], BATCHES[0]]
     use = known["needed"] / known["seconds"]
     kept = (known["bytes"] - least["bytes"] - known["weights"] + least["weights"]) / (
