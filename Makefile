@@ -21,7 +21,7 @@ export HF_HUB_DISABLE_TELEMETRY = 1
 FUZZ      ?= 1000
 
 .PHONY: help setup programs test lint check fix chaos coverage memory test-oldest audit fuzz mutants doctor-table doctor-foreign architectures \
-        demo bench scaling doctor-cost label-load taste device notebook wheel-test clean
+        demo bench cost scaling doctor-cost label-load taste device notebook wheel-test clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST)
@@ -103,6 +103,9 @@ demo: $(READY) ## the whole loop on a generated little world, offline, in minute
 bench: $(READY) ## heed beside TRL, generate and the arithmetic, on an idle machine (minutes a work; WORK= SHAPE= ROUNDS=)
 	PIP_FLAGS="$(PIP_FLAGS)" $(BIN)/python benchmarks/side_by_side.py $(WORK) --shape $(or $(SHAPE),gpt2 pocket) \
 	    --rounds $(or $(ROUNDS),3)
+
+cost: $(READY) ## seconds and memory of a step, foretold by a formula and found: three models, three batches (ten idle minutes)
+	$(BIN)/python benchmarks/cost.py
 
 scaling: $(READY) ## does the cost of PPO grow with the work alone: batches and answers at 1, 2, 4, 8 times (minutes)
 	$(BIN)/python benchmarks/scaling.py
