@@ -62,6 +62,7 @@ class PackedWeight:
             return x @ matrix if bias is None else torch.addmm(bias, x, matrix)
         if (of := (weight.data_ptr(), weight._version)) != self._of:  # other weights, as inside `Trunk.merged`
             self._of, self._packed = of, {}
+            self._alive = weight.detach()  # or another could come to stand at its address
         if back not in self._packed:
             self._packed[back] = pack(weight if back else weight.t())
         return packed_product(x, self._packed[back], bias)

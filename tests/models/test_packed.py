@@ -56,7 +56,11 @@ def test_another_weight_is_packed_anew() -> None:
     assert torch.equal(own.product(x, weight), x @ weight)
     other = seeded(96, 48, seed=7)
     assert torch.equal(own.product(x, other), x @ other)
-    assert torch.equal(copy.deepcopy(own).product(x, weight), x @ weight)
+    same_version = seeded(96, 48, seed=8)
+    assert same_version._version == other._version
+    assert torch.equal(own.product(x, same_version), x @ same_version)
+    copied = copy.deepcopy(own)
+    assert copied.packs and torch.equal(copied.product(x, weight), x @ weight)
 
 
 @pytest.mark.parametrize("why", ["float32", "too many", "turned off"])

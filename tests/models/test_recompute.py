@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from transformers.cache_utils import DynamicCache
 
 from heed.batches import PromptBatch, Responses
 from heed.errors import CheckpointError
@@ -68,7 +69,7 @@ def test_gradients_are_the_same_to_the_bit_and_less_is_kept(
 
 
 def test_a_layer_is_computed_twice_for_a_gradient_and_once_without(
-    tiny_directory: Path, prompts: PromptBatch, responses: Responses
+    tiny_directory: Path, prompts: PromptBatch, responses: Responses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy = policy_of(tiny_directory, torch.float32, again=True)
     layers = [module for module in policy.trunk.model.modules() if getattr(module, "is_recomputed", False)]
@@ -77,9 +78,14 @@ def test_a_layer_is_computed_twice_for_a_gradient_and_once_without(
     gradients(policy, prompts, responses)
     assert seen == [True, True]
     seen.clear()
+    monkeypatch.setattr(recompute, "checkpoint", lambda *_, **__: pytest.fail("nothing is computed again"))
     with torch.no_grad(), policy.active():
         policy.logprobs(prompts, responses)
     assert seen == [False]
+    cache = DynamicCache()
+    tokens = torch.tensor([[5, 6, 7]])
+    hidden = policy.trunk.hidden(tokens, tokens > 0, cache)  # a second time would fill the cache twice
+    assert hidden.shape[1] == cache.get_seq_length() == 3
 
 
 def test_what_is_drawn_is_drawn_with_a_cache(tiny_directory: Path, prompts: PromptBatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.testing import assert_close
 
 from heed.batches import PromptBatch, Responses
-from heed.models import readout, sampler, step_attention
+from heed.models import policy, readout, sampler, step_attention
 from heed.models.cache import RoomyLayer
 from heed.models.checkpoint import open_checkpoint
 from heed.models.packed import packed_product
@@ -214,3 +216,18 @@ def test_only_a_model_of_some_size_has_a_packed_head(tiny_directory: Path, monke
         monkeypatch.setattr(readout, "is_small", lambda _, small=small: small)
         trunk = Trunk.load(open_checkpoint(str(tiny_directory)), dtype, torch.device("cpu"))
         assert isinstance(trunk.head, PackedHead) == packs
+
+
+def test_weights_are_packed_while_answers_are_drawn(
+    trunk: Trunk, prompts: PromptBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[object] = []
+
+    @contextmanager
+    def packing(body: nn.Module) -> Iterator[None]:
+        seen.append(body)
+        yield
+
+    monkeypatch.setattr(policy, "packing", packing)
+    sampled(trunk, prompts, 2)
+    assert seen == [trunk.body]
